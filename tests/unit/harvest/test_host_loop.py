@@ -162,9 +162,9 @@ class Site:
 
         return watch
 
-    def poll(self, interval: timedelta) -> None:
+    def poll(self, interval: timedelta, settle: timedelta = timedelta()) -> None:
         """Let the time between two scans be this one."""
-        poll = self.context.settings.poll.model_copy(update={"interval": interval, "settle": timedelta()})
+        poll = self.context.settings.poll.model_copy(update={"interval": interval, "settle": settle})
         self.context.settings = self.context.settings.model_copy(update={"poll": poll})
 
 
@@ -463,6 +463,35 @@ async def test_records_of_a_quiet_host_are_dropped_while_it_is_connected(
             tasks.cancel_scope.cancel()
     assert brought()[-2:] == ["train_log.jsonl", "train_log.jsonl"]
     assert len(brought()) == len(host.files) + 2
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+async def test_run_of_two_disks_is_watched_while_its_records_are_dropped(
+    site: Site, monkeypatch: pytest.MonkeyPatch, *, is_finished: bool
+) -> None:
+    """Whether it fell silent, and what it is called, is looked into at each scan, without work for the plan."""
+    monkeypatch.setattr(loop, "_REVIEW_EVERY", 1)
+    site.poll(SHORT, settle=LONG)
+    log, config = f"training_runs/{RUN}/logs/train_log.jsonl", f"training_runs/{RUN}/config.yaml"
+    box, knowledge = Exact(host := written(*([] if is_finished else [config, log]))), site.context.catalogue.knowledge
+
+    async def rested() -> None:
+        await until(lambda: knowledge.runs() and not knowledge.sections_with_files(), PATIENCE)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(box.report)
+        tasks.start_soon(site.session("gpu-a", box))
+        await rested()
+        (run,) = knowledge.runs()
+        await site.context.catalogue.add_run(replace(run, id="part", storage="fs-2", head="", host="gpu-b"))
+        host.make(Change(Deed.APPEND, log))
+        site.scan_now.ring()
+        for _ in range(3):
+            await rested()
+            scans = box.scans
+            site.scan_now.ring()
+            await until(lambda: box.scans > scans, PATIENCE)  # noqa: B023  (called in this turn)
+        tasks.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("is_damaged", [False, True])

@@ -237,6 +237,13 @@ async def test_a_time_in_which_nobody_listened_is_no_silence(watched: Watched) -
     assert await watched.silent(700) == 1
 
 
+async def test_a_run_whose_records_were_dropped_is_found_silent(watched: Watched) -> None:
+    """Records are dropped while everything of a host is here, so nothing of the log is missing then."""
+    watched.goes(1, 2, 3, 4, 5)
+    watched.context.catalogue.knowledge.mark_unloaded([], [HOST.identity])
+    assert await watched.silent(700) == 1
+
+
 async def test_a_log_that_is_still_coming_shows_no_pace(watched: Watched) -> None:
     """Its lines come as fast as they are read."""
     for step in range(1, 9):

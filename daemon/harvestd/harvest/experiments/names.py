@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from harvestd.catalogue.loading import Lease
 from harvestd.convention.kinds import RunName, finetuned, run_name
 from harvestd.convention.metadata.models import model_in_names
 from harvestd.convention.metadata.naming import UNKNOWN, ExperimentName, Part, is_plain, name_run
@@ -195,9 +196,14 @@ class AutomaticNames:
         self._settled: dict[str, Version | None] = {}
         """Maps a run's remote path to the version of step_final for which its name is up to date."""
 
-    async def follow(self, seen: ScanResult, plan: Plan, sightings: StabilityTracker, quiet: float) -> None:
-        """Rename what has finished, is all here, and has not grown for `quiet` seconds. Raise `HaltedForSafety`."""
-        due = list(self._due(seen))
+    async def follow(
+        self, seen: ScanResult, plan: Plan, sightings: StabilityTracker, quiet: float, lease: Lease
+    ) -> None:
+        """Rename what has finished, is all here, and has not grown for `quiet` seconds. Raise `HaltedForSafety`.
+
+        `lease` loads the records that this depends on.
+        """
+        due = await lease.evaluated(lambda: list(self._due(seen)))
         if not due:
             return
         busy = {group.place for group in plan.groups} | {each.place for each in plan.follows}

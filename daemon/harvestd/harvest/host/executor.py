@@ -178,5 +178,6 @@ class Executor:
 
         Their names follow from what is known of them by then.
         """
-        if self.observer.seen is not None:
-            await self._names.follow(self.observer.seen, plan, self.observer.sightings, quiet)
+        observer = self.observer
+        if observer.seen is not None:
+            await self._names.follow(observer.seen, plan, observer.sightings, quiet, observer.lease)

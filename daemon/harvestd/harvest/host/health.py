@@ -23,14 +23,14 @@ from msgspec.structs import replace
 from harvestd.convention.kinds import Kind, run_name
 from harvestd.convention.log_rows import lines_of
 from harvestd.convention.metadata.progress import StepRate, newest_step, readings, seconds_left, strode
-from harvestd.convention.scan.model import RunDir, ScanResult
+from harvestd.convention.scan.model import RunDir, ScanResult, Source
 from harvestd.convention.scan.snapshot import Snapshot, Version
 from harvestd.convention.scan.stability import StabilityTracker
 from harvestd.errors import HostQuarantined, Retry
 from harvestd.harvest.context import Context
 from harvestd.harvest.state import Rest
 from harvestd.inventory.host import Host
-from harvestd.planning.records import FileRecord, RunRecord
+from harvestd.planning.records import FileRecord, NotLoaded, RunRecord
 from harvestd.planning.run_status import Life, RunStatus, RunTrouble, has_died, quiet_for
 from harvestd.remote.api import Box
 from harvestd.telemetry.events import Event
@@ -155,13 +155,19 @@ class StallDetector:
         """Return the seconds without a new step while this host was connected."""
         silent = now - max(at, self._since)
         logs = [wanted.source for wanted in run.growing if wanted.kind is Kind.TRAIN_LOG]
-        copies = self._context.catalogue.knowledge.copies
         for log in logs:
             # Bytes that are written but not here yet, because they wait for space or a slot, are not silence of the
             # run.
-            if all(log.version.size - copy.size > _BEHIND for copy in copies(self._storage, log.place)):
+            if self._is_behind(log):
                 silent = min(silent, sightings.age(log, now))
         return silent
+
+    def _is_behind(self, log: Source) -> bool:
+        try:
+            copies = self._context.catalogue.knowledge.copies(self._storage, log.place)
+        except NotLoaded:
+            return False  # the records of a host are dropped only while everything that it shows is here
+        return all(log.version.size - copy.size > _BEHIND for copy in copies)
 
     def _was_followed(self, run: RunRecord, stride: StepRate | None, is_quiet: bool) -> bool:  # noqa: FBT001
         """Return whether another run began on this storage since: then this one no longer runs."""

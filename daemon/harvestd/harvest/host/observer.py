@@ -241,7 +241,7 @@ class Observer:
         whole = (self.seen, snapshot)
         if is_new or not self.rests:
             await self.lease.load(self._sections_of_runs(seen))
-        await self._indexer.learn(seen, whole, self._box, self.sightings, now, self._early_reads.taken())
+        await self._index(seen, whole, now)
         self.shared.register(seen, snapshot)
         situation = self._situation(now)
         plan = await self._planned(seen, situation)
@@ -253,6 +253,15 @@ class Observer:
         self._context.fleet.rescue.saw(self._host, plan)
         self._context.signals.scanned.ring()
         return plan
+
+    async def _index(self, seen: ScanResult, whole: tuple[ScanResult, Snapshot], now: float) -> None:
+        """Index what the scan shows, after loading everything that this needs."""
+        early = self._early_reads.taken()
+        while True:
+            try:
+                return await self._indexer.learn(seen, whole, self._box, self.sightings, now, early)
+            except NotLoaded as e:
+                await self.lease.load(e.sections, e.storages)
 
     async def _planned(self, seen: ScanResult, situation: Situation) -> Plan:
         """Plan, query the liveness if the plan needs it, and record what is left out."""
