@@ -1,12 +1,14 @@
 """Surveying one host again and again: what did not change is taken over, everything else is understood anew."""
 
+import time
+
 import pytest
 from msgspec.structs import replace
 
 from harvestd.convention.rules import Selection
 from harvestd.convention.scan.classify import Surveyor, survey
-from harvestd.convention.scan.snapshot import TreeState
-from support.box_trees import EVALS, TRAINING, Box, T
+from harvestd.convention.scan.snapshot import EntryType, TreeState, Version
+from support.box_trees import EVALS, TRAINING, Box, T, stamped
 
 SELECTION = Selection()
 FIRST, SECOND = T, "run_2025-08-21_00-00-00"
@@ -86,3 +88,44 @@ def test_an_eval_directory_that_is_emptied_is_gone(box: Box) -> None:
     for name in ("metrics.csv", "run_meta.json"):
         box.remove(f"eval_runs/{FIRST}_gsm8k/qwen2_5_15_gsm8k_finetuned/step_10_gsm8k/temp0.7/{name}")
     assert [eval_dir.path.name for eval_dir in surveyor.survey(box.snapshot(), SELECTION).evals] == [f"{SECOND}_gsm8k"]
+
+
+def evaluated(evals: int) -> Box:
+    """Return a box with so many evals, as a probe shows them: without the directories that they are in."""
+    box = Box()
+    for number in range(evals):
+        box.files(*(f"eval_runs/{T}_set{number}/greedy/{name}" for name in ("metrics.csv", "run_meta.json")))
+    box.entries[EVALS] = {path: each for path, each in box.entries[EVALS].items() if each.type is EntryType.FILE}
+    return box
+
+
+def test_a_change_of_many_directories_can_be_interrupted_at_each() -> None:
+    """After a `chown -R` these are all directories of a host, which must not hold the event loop."""
+    box, surveyor = evaluated(30), Surveyor()
+    before = stamped(box.snapshot(), None)
+    surveyor.survey(before, SELECTION)
+    changed = {path: replace(each, version=Version(7, 8, 9)) for path, each in box.entries[EVALS].items()}
+    box.entries[EVALS] = changed
+    assert len(list(surveyor.surveying(stamped(box.snapshot(), before), SELECTION))) >= 30
+
+
+def removing(evals: int) -> float:
+    """Return the CPU seconds of surveying a host from which half of so many evals were removed."""
+    took = []
+    for _ in range(3):
+        box, surveyor = evaluated(evals), Surveyor()
+        before = stamped(box.snapshot(), None)
+        surveyor.survey(before, SELECTION)
+        kept = {f"{T}_set{number}" for number in range(evals // 2)}
+        box.entries[EVALS] = {path: each for path, each in box.entries[EVALS].items() if path.parts[0] in kept}
+        after = stamped(box.snapshot(), before)
+        began = time.process_time()
+        found = surveyor.survey(after, SELECTION)
+        took.append(time.process_time() - began)
+        assert found == survey(after, SELECTION)
+    return min(took)
+
+
+def test_many_evals_that_vanish_cost_in_proportion() -> None:
+    """As after an `rm -rf`: not each of them takes a look at all that is left."""
+    assert removing(1600) < 2.2 * 4 * removing(400)

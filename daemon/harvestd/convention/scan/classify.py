@@ -64,7 +64,7 @@ class _Convention(Immutable, Generic[HomeT, DirT]):
                 return before
             changed = before.split.update(listing)
             if changed is not None:
-                return self._see_changed(listing, selection, before, changed)
+                return (yield from self._see_changed(listing, selection, before, changed))
         split = SortedTree(listing, selection, self.home_of)
         yield from split.fill()
         known = before.below if before is not None else {}
@@ -82,12 +82,13 @@ class _Convention(Immutable, Generic[HomeT, DirT]):
 
     def _see_changed(
         self, listing: Listing, selection: Selection, before: _Seen[HomeT, DirT], changed: Changed[HomeT]
-    ) -> _Seen[HomeT, DirT]:
+    ) -> Steps[_Seen[HomeT, DirT]]:
         """Classify the directories that changed; the others stay as they are."""
         below = dict(before.below)
         for each in changed.vanished:
             below.pop(each.home.path, None)
         for each in changed.below:
+            yield
             directory = self.understand(listing.tree, each, selection)
             if directory is None:
                 below.pop(each.home.path, None)

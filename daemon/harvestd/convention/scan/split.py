@@ -3,7 +3,7 @@
 The times of a directory entry are ignored; only its existence counts.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct, field
@@ -135,7 +135,8 @@ class SortedTree(Generic[HomeT]):
         below = [each for each in touched.values() if isinstance(each, Below)]
         vanished = self._vanished(below)
         is_outside = len(below) < len(touched) or len(self._found) != homes or bool(vanished)
-        return Changed([each for each in below if each not in vanished], vanished, is_outside)
+        gone = set(map(id, vanished))
+        return Changed([each for each in below if id(each) not in gone], vanished, is_outside)
 
     def _changed_before(
         self, listing: Listing, delta: Delta
@@ -164,18 +165,24 @@ class SortedTree(Generic[HomeT]):
 
     def _vanished(self, below: Iterable[Below[HomeT]]) -> list[Below[HomeT]]:
         """Remove those of `below` that do not exist any more, and return them."""
-        empty = [each for each in below if not each.entries and not each.unlisted]
-        vanished = [each for each in empty if not self._has_directory(each.home.path)]
-        for each in vanished:
-            self._found.remove(each)
-            self._directories = {parts: place for parts, place in self._directories.items() if place is not each}
+        empty = {each.home.path.parts: each for each in below if not each.entries and not each.unlisted}
+        standing = self._with_directories(empty)
+        vanished = [each for parts, each in empty.items() if parts not in standing]
+        if vanished:
+            gone = set(map(id, vanished))
+            self._found = [each for each in self._found if id(each) not in gone]
+            self._directories = {parts: place for parts, place in self._directories.items() if id(place) not in gone}
             self._latest = (), self._strangers
         return vanished
 
-    def _has_directory(self, home: RemotePath) -> bool:
-        """Return whether a directory is listed at or below `home`."""
-        directories = (each.path for each in self._listing.entries.values() if each.type is EntryType.DIRECTORY)
-        return any(path == home or path.below(home) for path in directories)
+    def _with_directories(self, homes: Collection[_Parts]) -> set[_Parts]:
+        """Return those of `homes` at or below which a directory is listed."""
+        depths = {len(parts) for parts in homes}
+        found: set[_Parts] = set()
+        for entry in self._listing.entries.values() if homes else ():
+            if entry.type is EntryType.DIRECTORY:
+                found.update(entry.path.parts[:depth] for depth in depths if len(entry.path.parts) >= depth)
+        return found.intersection(homes)
 
     def _place_of(self, inside: _Parts) -> "Below[HomeT] | _Outside":
         if inside == self._latest[0]:
