@@ -110,9 +110,11 @@ class StabilityTracker:
         """Return the time of the last change seen by our scans, except at or below `without`. Monotonic seconds."""
         newest = max((seen.began for seen in self._seen.values()), default=now)
         for tree, seen in self._seen.items():
-            above = [path for each, path in without if each == tree]
-            since = (at for path, at in seen.since.items() if not any(path == p or path.below(p) for p in above))
-            newest = max(newest, max(since, default=newest))
+            above = {path.parts for each, path in without if each == tree}
+            depths = {len(parts) for parts in above}
+            for path, at in seen.since.items():
+                if at > newest and not any(path.parts[:depth] in above for depth in depths):
+                    newest = at
         return newest
 
     def lag(self, source: Source, now: float) -> float:
