@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 import asyncssh
 import pytest
+from msgspec.structs import replace
 
 from contract.connected import Pins, names, read, training, watching
 from harvestd.convention.paths import RemotePath
@@ -39,12 +40,15 @@ async def liar(tmp_path: Path, script: Script) -> AsyncIterator[Box]:
 
 
 @asynccontextmanager
-async def served(tmp_path: Path, script: Callable[[], Script] | None, **options: object) -> AsyncIterator[Box]:
+async def served(
+    tmp_path: Path, script: Callable[[], Script] | None, *, pushes: bool = False, **options: object
+) -> AsyncIterator[Box]:
     """Provide a box behind an asyncssh server with these options."""
     key = generate_key(tmp_path / "key")
     async with listening(script, **options) as port:
         target = Target("liar", "127.0.0.1", port, identity_files=(key,), agent=False)
-        async with connect(target, Pins()) as connection, open_box(connection, watching(TREE), LIMITS) as box:
+        watched = replace(watching(TREE), push=pushes)
+        async with connect(target, Pins()) as connection, open_box(connection, watched, LIMITS) as box:
             yield box
 
 
@@ -66,6 +70,21 @@ async def test_honest_script_is_believed(tmp_path: Path) -> None:
     """The scripted server can tell the truth, so what fails below fails for its lie."""
     async with liar(tmp_path, lambda asked: scan_part(set=in_tree(entry())) + end(asked["id"])) as box:
         assert names(await box.scan()) == {"a"}
+
+
+async def test_keep_alive_of_a_scan_that_finds_nothing_is_not_waited_on(tmp_path: Path) -> None:
+    """A program on an honest host sends one at the beginning of such a scan, and says no more if nothing changed."""
+
+    def script(asked: dict[str, object]) -> bytes:
+        pushed = scan_part(set=in_tree(entry("b"))) + end(0) + frame(b"K", b"straining_runs")
+        return scan_part(set=in_tree(entry())) + end(asked["id"]) + pushed
+
+    async with served(tmp_path, lambda: script, pushes=True) as box:
+        assert names(await box.scan()) == {"a"}
+        await box.changed()
+        with anyio.fail_after(1.0):
+            assert names(await box.pushed()) == {"a", "b"}
+        assert box.own_scans() == []
 
 
 DEEP = "/".join(["x" * 250] * 14)

@@ -206,9 +206,15 @@ class ProbeBox:
             # Scans that are not waited for any more have to end before unrequested changes are read.
             for number in sorted(self._awaited):
                 await self._look(process, number)
-            while process.looks.frames:
+            while self._holds_news(process):
                 await self._look(process, _UNASKED)
             return self._known.snapshot()
+
+    def _holds_news(self, process: ProbeProcess) -> bool:
+        """Return whether anything of a scan arrived, after dropping keep-alive frames: nothing need follow these."""
+        while process.looks.frames and process.looks.frames[0].letter is Letter.WAIT:
+            process.take(process.looks)
+        return bool(process.looks.frames)
 
     async def changed(self) -> None:
         """See `Box.changed`."""
