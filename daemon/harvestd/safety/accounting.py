@@ -51,8 +51,9 @@ def not_here(survey: ScanResult, plan: Plan, storage: str, knowledge: PlanningIn
         if each.hindered
     }
     directories: list[RunDir | EvalDir] = [*survey.runs, *survey.evals]
+    ignored = frozenset(plan.ignored)
     for directory in directories:
-        if directory.place in plan.ignored or (isinstance(directory, RunDir) and directory.config is None):
+        if directory.place in ignored or (isinstance(directory, RunDir) and directory.config is None):
             continue
         missing = memo.of("not here", directory, storages, partial(_missing, directory, coming, storages, knowledge))
         for each in missing:

@@ -14,6 +14,8 @@ from harvestd.planning.host_plan.situation import Situation
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import RunRecord
 from harvestd.planning.requests import Request, RequestKind
+from harvestd.safety.accounting import not_here
+from harvestd.safety.inputs import NoMemo
 from support.box_trees import QWEN, ROOT, Box, Home, T
 
 GROWTH = 4
@@ -92,3 +94,21 @@ def asked_for(experiments: int) -> Callable[[], object]:
 def test_requests_of_other_experiments_cost_nothing() -> None:
     """What is asked for is found by experiment."""
     assert seconds(asked_for(500 * GROWTH)) < 2 * seconds(asked_for(500))
+
+
+def ignored(evals: int) -> Callable[[], object]:
+    """Return a question for what is missing of a host that shows so many evals of a run that a person ignores."""
+    box, home = Box("gpu-a", "static:gpu-a"), Home()
+    box.add_run()
+    for number in range(evals):
+        box.file(f"eval_runs/{T}_set{number}/greedy/metrics.csv")
+    home.learn(box)
+    home.knowledge.learn_request(Request(1, RequestKind.IGNORE, box.storage, f"{ROOT}/training_runs/{T}", 0.0))
+    plan = home.plan(box)
+    assert len(plan.ignored) == evals + 1
+    return lambda: not_here(home.last_survey(box), plan, box.storage, home.knowledge, NoMemo())
+
+
+def test_what_is_ignored_is_accounted_for_in_proportion() -> None:
+    """A person who ignores a run ignores each of its evals."""
+    assert seconds(ignored(1000 * GROWTH)) < LINEAR * seconds(ignored(1000))
