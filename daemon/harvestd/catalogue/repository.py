@@ -32,6 +32,7 @@ from harvestd.catalogue.stored_records import (
     replace_experiment,
     replace_run,
     volume_id,
+    volume_ids,
 )
 from harvestd.convention.metadata.naming import ExperimentName
 from harvestd.convention.paths import LocalPath
@@ -237,16 +238,20 @@ class Catalogue:
             self.knowledge.learn_file(file)
         return learned
 
-    async def save_eval_link(self, link: EvalLink) -> None:
-        """Record the content of an eval_config.yaml."""
+    async def save_eval_links(self, links: Sequence[EvalLink]) -> None:
+        """Record the contents of eval_config.yaml files, in one transaction."""
 
         def change(connection: Connection) -> None:
-            row = rows.eval_link_row(link, volume_id(connection, link.storage))
-            statement = insert(schema.eval_configs).values(row)
-            connection.execute(statement.on_conflict_do_update(index_elements=["volume_id", "place"], set_=row))
+            volumes = volume_ids(connection, {link.storage for link in links})
+            statement = insert(schema.eval_configs)
+            replaced = {name: statement.excluded[name] for name in ("version", "training_run")}
+            statement = statement.on_conflict_do_update(index_elements=["volume_id", "place"], set_=replaced)
+            connection.execute(statement, [rows.eval_link_row(link, volumes[link.storage]) for link in links])
 
-        await self._database.write(change)
-        self.knowledge.learn_eval_link(link)
+        if links:
+            await self._database.write(change)
+        for link in links:
+            self.knowledge.learn_eval_link(link)
 
     async def intend(self, files: Sequence[FileRecord], moved_from: Sequence[LocalPath] = ()) -> Intent:
         """Record files before publishing, so that after a crash they are not mistaken for a person's files.

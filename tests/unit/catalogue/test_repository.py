@@ -348,9 +348,9 @@ async def test_an_eval_link_comes_back(tmp_path: Path) -> None:
     link = EvalLink("fs-1", f"/data/{ODD}/eval_config.yaml", Version(1, 2, 3, 2**64 - 1), "run_2025-08-20_03-31-43")
     empty = replace(link, place="/data/b", training_run=None)
     with opened(tmp_path) as catalogue:
-        await catalogue.save_eval_link(replace(link, training_run="other"))
-        await catalogue.save_eval_link(link)
-        await catalogue.save_eval_link(empty)
+        await catalogue.save_eval_links([replace(link, training_run="other")])
+        await catalogue.save_eval_links([link, empty])
+        await catalogue.save_eval_links([])
     with opened(tmp_path) as catalogue:
         assert catalogue.knowledge.eval_link(link.storage, link.place) == link
         assert catalogue.knowledge.eval_link(empty.storage, empty.place) == empty

@@ -113,8 +113,8 @@ class RunIndexer:
         backbones = backbones_of(seen.evals) if unknown else {}
         # Everything is read: nothing below waits for a host, so that a file that hangs on one host delays no other.
         async with self._context.indexing:
-            for eval_dir in evals:
-                await self._learn_link(eval_dir, contents)
+            linked = (self._link(eval_dir, contents) for eval_dir in evals)
+            await self._context.catalogue.save_eval_links([link for link in linked if link is not None])
             if unknown:
                 await self._learn_renamed(runs, learned, whole, now)
             for run in runs:
@@ -180,17 +180,17 @@ class RunIndexer:
         link = self._knowledge.eval_link(self._storage, eval_dir.config.place)
         return link is None or link.version != eval_dir.config.version
 
-    async def _learn_link(self, eval_dir: EvalDir, contents: Mapping[Source, bytes]) -> None:
+    def _link(self, eval_dir: EvalDir, contents: Mapping[Source, bytes]) -> EvalLink | None:
+        """Return the link of an eval whose eval_config.yaml was read in this scan, if it is valid."""
         raw = contents.get(eval_dir.config) if eval_dir.config else None
         if raw is None or eval_dir.config is None:
-            return
+            return None
         try:
             training_run = parse_eval_config(raw).training_run
         except InvalidFacts as e:
             self._reject(eval_dir.config, e)
-            return
-        link = EvalLink(self._storage, eval_dir.config.place, eval_dir.config.version, training_run)
-        await self._context.catalogue.save_eval_link(link)
+            return None
+        return EvalLink(self._storage, eval_dir.config.place, eval_dir.config.version, training_run)
 
     async def _learn_adapters(self, runs: Sequence[RunDir], learned: dict[str, LearnedRun], reader: Reader) -> None:
         """Read the base model from an adapter_config.json, for the runs whose other files do not name it."""
