@@ -16,7 +16,7 @@ from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode
 from harvestd.store.lock import HolderKind
 from harvestd.telemetry.service_manager import READY
-from support.command import command, environment, harvestd_command
+from support.command import environment, harvestd_command, running_command
 from support.house import Workstation
 from support.manager import Manager, place_in
 from support.waiting import until
@@ -60,20 +60,6 @@ def release(held: subprocess.Popen[str]) -> None:
     held.wait(LONG)
 
 
-@contextmanager
-def started(*arguments: str | Path, output: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a command for the body, with its output in a file."""
-    with output.open("wb") as out:
-        process = subprocess.Popen(
-            command(*arguments), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment(**variables)
-        )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """Return a configuration without hosts."""
@@ -94,7 +80,7 @@ async def test_a_daemon_waits_for_a_command_to_end(tmp_path: Path, config: Path,
     with (
         closing(Manager(place_in(tmp_path, abstract=False))) as manager,
         holding(tmp_path / "data", kind) as held,
-        started("run", "-c", config, output=output, NOTIFY_SOCKET=manager.place) as daemon,
+        running_command("run", "-c", config, output=output, NOTIFY_SOCKET=manager.place) as daemon,
     ):
         await until(lambda: told(output) == ["service.waiting"], LONG)
         await until(lambda: manager.hear() and manager.words[0].startswith("EXTEND_TIMEOUT_USEC="), LONG)
@@ -112,7 +98,7 @@ async def test_a_daemon_that_waits_can_be_stopped(tmp_path: Path, config: Path) 
     output = tmp_path / "output"
     with (
         holding(tmp_path / "data", HolderKind.COMMAND) as held,
-        started("run", "-c", config, output=output) as daemon,
+        running_command("run", "-c", config, output=output) as daemon,
     ):
         await until(lambda: told(output) == ["service.waiting"], LONG)
         daemon.send_signal(signal.SIGTERM)
@@ -139,7 +125,7 @@ async def test_wait_takes_over_when_the_pass_has_ended(workstation: Workstation,
     output = tmp_path / "output"
     with (
         holding(workstation.data, HolderKind.COMMAND) as held,
-        started("wait", "gpu-a", "--timeout", "10m", "-c", workstation.config, output=output) as waiting,
+        running_command("wait", "gpu-a", "--timeout", "10m", "-c", workstation.config, output=output) as waiting,
     ):
         busy = await anyio.to_thread.run_sync(
             lambda: harvestd_command("wait", "gpu-a", "--timeout", "1s", "--json", "-c", workstation.config)

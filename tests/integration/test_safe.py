@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -22,7 +23,7 @@ from harvestd.planning.requests import RequestKind
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.safety.inputs import Checkout, Circumstances
 from harvestd.safety.verdict import ReasonKind
-from support.command import Ended, harvestd_command, on_terminal
+from support.command import Ended, harvestd_command, on_terminal, running_command
 from support.house import Workstation, until
 from support.judging import NOBODY, Told
 from support.waiting import events
@@ -278,12 +279,13 @@ async def test_wait_beside_a_daemon(workstation: Workstation, writer: RunWriter,
         codes: list[int] = []
 
         async def wait() -> None:
-            codes.append((await asking(workstation, "wait", "gpu-a", "--timeout", "50s")).code)
+            codes.append((await asking(workstation, "wait", "gpu-a", "--timeout", "10m")).code)
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(wait)
-            finish(writer)
-            told.all = NOBODY
+        with anyio.fail_after(LONG):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                finish(writer)
+                told.all = NOBODY
         assert codes == [ExitCode.OK]
         assert workstation.stands(RUN.name, "training_state", "step_final", "training_info.json")()
     workstation.audit()
@@ -308,19 +310,19 @@ async def test_safe_without_a_daemon(workstation: Workstation, writer: RunWriter
     assert kinds(lost.document) == {"not_connected"}
 
 
-async def test_wait_without_a_daemon_is_one(workstation: Workstation, writer: RunWriter) -> None:
+async def test_wait_without_a_daemon_is_one(workstation: Workstation, writer: RunWriter, tmp_path: Path) -> None:
     """It brings everything home by itself, and says after its time that the box is not safe yet."""
     finish(writer)
     workstation.settings(verdict=LATER)
-    is_here = workstation.stands(RUN.name, "training_state", "step_final", "training_info.json")
-    # A busy machine is given more time.
-    for timeout in ("4s", "12s", "36s"):
-        late = await asking(workstation, "wait", "gpu-a", "--timeout", timeout, "--json")
-        assert late.code == ExitCode.NOT_SAFE, late.err
-        assert kinds(late.document)
-        if is_here():
-            break
-    assert is_here()
+    with running_command(
+        "wait", "gpu-a", "--timeout", "10m", "-c", workstation.config, output=tmp_path / "output"
+    ) as waiting:
+        await until(workstation.stands(RUN.name, "training_state", "step_final", "training_info.json"), LONG)
+        assert waiting.poll() is None
+        waiting.terminate()
+    late = await asking(workstation, "wait", "gpu-a", "--timeout", "1s", "--json")
+    assert late.code == ExitCode.NOT_SAFE, late.err
+    assert kinds(late.document)
     workstation.audit()
 
 

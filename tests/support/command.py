@@ -5,7 +5,8 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -57,6 +58,20 @@ def started_command(*arguments: str | Path, cwd: Path | None = None, **variables
         env=environment(**variables),
     )
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def running_command(*arguments: str | Path, output: Path, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command for the body, with its output in a file."""
+    with output.open("wb") as out:
+        process = subprocess.Popen(
+            command(*arguments), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment(**variables)
+        )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def harvestd_command(*arguments: str | Path, cwd: Path | None = None, **variables: str) -> Ended:
