@@ -1,5 +1,7 @@
 """How much a host may send unasked."""
 
+from harvestd.remote.probe.program.wire import framed
+from harvestd.remote.ssh.connection import CONTROL_WINDOW
 from harvestd.remote.ssh.flood_guard import MessageRate, Meter
 
 KIB = 1024
@@ -130,6 +132,16 @@ def test_messages_that_nobody_asked_for_are_limited_by_their_number() -> None:
         for _ in range(30):
             rate.count(float(second))
     assert not cut
-    for _ in range(5_001):
+    for _ in range(10_001):
         rate.count(10_000.0)
     assert cut
+
+
+def test_reports_that_waited_until_a_host_was_fetched_are_no_flood() -> None:
+    """They are counted together once they are read: as many as the credit of their channel holds."""
+    cut: list[bool] = []
+    rate = MessageRate(Meter(lambda: cut.append(True), clock=lambda: 0.0))
+    report = framed(b"U", b'{"id":0,"now":1764600000000000000,"trees":[],"at":1,"took":1}')
+    for _ in range(CONTROL_WINDOW // 4 // len(report)):
+        rate.count(100_000.0)
+    assert not cut

@@ -141,8 +141,9 @@ class Meter:
 
 
 _MESSAGES_PER_SECOND = 50.0
-_MESSAGES_AT_ONCE = 5_000
-"""Those that may arrive together, after a link or this machine was stuck for a minute or two."""
+_MESSAGES_AT_ONCE = 10_000
+"""Those that may be counted together: more than the credit of a channel for scans holds. So many wait here where the
+first files of a host take hours on a slow link, while it reports a scan in each interval."""
 
 
 class MessageRate:
