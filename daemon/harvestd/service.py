@@ -26,9 +26,9 @@ from harvestd.bulkhead import Bulkhead
 from harvestd.errors import ExitCode, unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.fleet import Fleet
-from harvestd.harvest.fleet.metrics import FleetMetrics
 from harvestd.harvest.memory import collect, drop_unused, trim
-from harvestd.harvest.startup.open import open_context
+from harvestd.harvest.metrics import FleetMetrics
+from harvestd.harvest.startup import open_context
 from harvestd.harvest.sync import Broadcast
 from harvestd.lambda_eval.watching import JobWatch
 from harvestd.settings import Settings, load
@@ -120,9 +120,9 @@ async def _keep_reports(context: Context, root: DataRoot) -> None:
 
 
 async def _keep_releasing(context: Context) -> None:
-    await anyio.to_thread.run_sync(import_module, "harvestd.harvest.release.automatic")
-    from harvestd.harvest.release.automatic import AutoRelease  # noqa: PLC0415  (imported just now)
-    from harvestd.harvest.verdict.on_demand import judged  # noqa: PLC0415  (imported by the fleet)
+    await anyio.to_thread.run_sync(import_module, "harvestd.harvest.release.release")
+    from harvestd.harvest.release.release import AutoRelease  # noqa: PLC0415  (imported just now)
+    from harvestd.harvest.verdict.service import judged  # noqa: PLC0415  (imported by the fleet)
 
     await AutoRelease(context, judged).run()
 

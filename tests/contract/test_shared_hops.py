@@ -11,9 +11,8 @@ import pytest
 from contract.connected import Pins, target_for
 from harvestd.errors import HostQuarantined
 from harvestd.remote.ssh.connect import connect
-from harvestd.remote.ssh.connection import Connection
+from harvestd.remote.ssh.connection import Connection, Hops
 from harvestd.remote.ssh.errors import Unreachable
-from harvestd.remote.ssh.jump_hosts import Hops
 from harvestd.remote.ssh.target import Target
 from support.openssh import OpenSSHFactory, OpenSSHServer
 from support.waiting import until

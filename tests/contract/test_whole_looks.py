@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from contract.connected import box_at, names, sftp_program, training, watching
-from harvestd.remote.probe.process import Mailbox, ProbeProcess
+from harvestd.remote.probe.process import ProbeProcess
+from harvestd.remote.probe.session import Mailbox
 from support.openssh import OpenSSHFactory
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]

@@ -14,13 +14,13 @@ import pytest
 from sqlalchemy import Connection
 
 from harvestd import failpoints
-from harvestd.audit.auditing import Finding, Kind
 from harvestd.catalogue import queries
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import EvalWriter, RunWriter, evals_of_run, write_convention_example
 from harvestd.errors import ExitCode
 from harvestd.harvest import verification
+from harvestd.harvest.audit import Finding, Kind
 from harvestd.planning.records import FileRecord
 from harvestd.settings import load
 from support.command import Ended, harvestd_command, on_terminal

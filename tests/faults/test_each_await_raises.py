@@ -12,7 +12,7 @@ import pytest
 
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.fleet import Fleet
-from harvestd.harvest.fleet.metrics import FleetMetrics
+from harvestd.harvest.metrics import FleetMetrics
 from harvestd.harvest.sync import Broadcast
 from harvestd.store.root import DataRoot
 from support.house import Workstation

@@ -11,7 +11,7 @@ import pytest
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.harvest.context import Context
-from harvestd.harvest.monitor import ProgressListener
+from harvestd.harvest.metrics import ProgressListener
 from harvestd.remote.api import Limits
 from harvestd.settings import Settings
 from support.faults import fired

@@ -16,7 +16,7 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.harvest.context import Context
-from harvestd.harvest.monitor import ProgressListener
+from harvestd.harvest.metrics import ProgressListener
 from harvestd.settings import Settings
 from support.house import Workstation
 from support.openssh import OpenSSHServer

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import asdict
 
-from harvestd.audit.rebuilding import read_back
 from harvestd.catalogue.state_dir import FILE_NAME
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run, write_convention_example
 from harvestd.errors import ExitCode
+from harvestd.harvest.rebuild import read_back
 from harvestd.store.root import DataRoot
 from support.command import Ended, harvestd_command
 from support.faults import fired

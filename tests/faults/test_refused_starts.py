@@ -9,7 +9,7 @@ import pytest
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode
-from harvestd.store.ops.rename import rename_noreplace
+from harvestd.store.walking import rename_noreplace
 from support.command import harvestd_command
 from support.faults import fired
 from support.house import GpuBox, Workstation

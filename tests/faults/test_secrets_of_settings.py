@@ -86,10 +86,10 @@ def test_a_bug_is_told_without_secrets(tmp_path: Path, planted: Planted, moment:
 import pkgutil, sys
 def bug(*_, **__):
     raise RuntimeError({token!r} + "\\x1b[31m" + {key!r})
-import harvestd.cli.load_settings, harvestd.service
+import harvestd.settings, harvestd.service
 setattr(pkgutil.resolve_name({module!r}), {name!r}, bug)
 if {name!r} == "find_config":
-    harvestd.cli.load_settings.find_config = bug
+    harvestd.settings.find_config = bug
 from harvestd.__main__ import main
 sys.argv = ["harvestd", "run", "-c", {str(config)!r}]
 main()

@@ -25,7 +25,7 @@ from harvestd.demo.writers import RunWriter
 from harvestd.errors import DiskFull
 from harvestd.planning.records import ExperimentRecord, RunRecord
 from harvestd.report import making
-from harvestd.report.configured import Known
+from harvestd.report.small_files import Known
 from harvestd.store.root import DataRoot
 from support.house import GpuBox, Workstation
 from support.large_checkpoints import write_large_checkpoint

@@ -21,7 +21,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from harvestd.api.connection import MOST
-from harvestd.cli.client import Absent, DaemonClient
+from harvestd.cli.daemon import Absent, DaemonClient
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import EvalWriter, RunWriter

@@ -5,8 +5,8 @@ import pytest
 
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.connections import Pins
-from harvestd.harvest.monitor import NullListener
-from harvestd.harvest.startup.open import open_context
+from harvestd.harvest.metrics import NullListener
+from harvestd.harvest.startup import open_context
 from harvestd.inventory.host import Host
 from harvestd.remote.ssh.errors import HostKeyChanged
 from support.house import Workstation

@@ -77,7 +77,7 @@ def test_what_is_installed_runs(installed: Path, tmp_path: Path) -> None:
     unit = call(
         installed / "python",
         "-c",
-        "from harvestd.installation.files import packaged as p;print(p('systemd', 'harvestd.service'), end='')",
+        "from harvestd.installation import packaged as p;print(p('systemd', 'harvestd.service'), end='')",
     )
     assert unit == (ROOT / "systemd" / "harvestd.service").read_text()
 

@@ -11,7 +11,7 @@ from harvestd.convention.kinds import LossKind
 from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.harvest.host.passes import hosts_of
-from harvestd.harvest.release.manual import Examined, examined, release
+from harvestd.harvest.release.release import Examined, examined, release
 from harvestd.inventory.host import Host
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.safety.inputs import Circumstances

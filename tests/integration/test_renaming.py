@@ -15,7 +15,7 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.planning.records import ExperimentRecord
-from harvestd.store.manifest_file import NAME as MANIFEST
+from harvestd.store.manifest import NAME as MANIFEST
 from support.command import harvestd_command
 from support.data_root import tree
 from support.house import Workstation, is_own

@@ -16,8 +16,8 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.harvest.experiments import reports
-from harvestd.report import copies, eval_memory, pictures
-from harvestd.report.eval_memory import Figures, figures_of
+from harvestd.report import analysis, small_files
+from harvestd.report.small_files import Figures, figures_of
 from support.command import harvestd_command
 from support.house import Workstation
 from support.waiting import events, until
@@ -34,9 +34,9 @@ NOTE = b"# Mine\r\n\xff"
 @pytest.fixture(autouse=True)
 def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let scripts stand in that need no matplotlib, and that can be made to fail."""
-    monkeypatch.setattr(copies, "SOURCE", SCRIPTS)
-    monkeypatch.setattr(copies, "SHARED_NAMES", ())
-    monkeypatch.setattr(pictures, "can_draw", lambda: True)
+    monkeypatch.setattr(analysis, "SOURCE", SCRIPTS)
+    monkeypatch.setattr(analysis, "SHARED_NAMES", ())
+    monkeypatch.setattr(analysis, "can_draw", lambda: True)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ async def test_what_a_person_made_stays(workstation: Workstation, writer: RunWri
     assert text.endswith(b"<!-- harvestd ends -->\n" + NOTE)
     assert b"step 8 of 12" in text
     assert (script.read_bytes(), picture.read_bytes()) == (edited, b"mine")
-    assert copies.is_ours((home / "analysis" / "troubled.py").read_bytes())
+    assert analysis.is_ours((home / "analysis" / "troubled.py").read_bytes())
     assert workstation.findings() == []
 
 
@@ -139,7 +139,7 @@ async def test_while_a_shared_module_is_edited_the_others_stay_with_it(
     home = home_of(workstation)
     with (home / "analysis" / "shared.py").open("ab") as file:
         file.write(b"# mine\n")
-    older = copies.sealed(b"# of the version that the person edited\n")
+    older = analysis.sealed(b"# of the version that the person edited\n")
     (home / "analysis" / "shade.py").write_bytes(older)
     writer.log_until(8)
     await workstation.once()
@@ -174,17 +174,17 @@ async def test_an_older_copy_of_ours_is_replaced(workstation: Workstation, write
     """A copy that some other version of harvestd wrote, and nobody edited, becomes the one of today."""
     await workstation.once()
     script = home_of(workstation) / "analysis" / "shade.py"
-    script.write_bytes(copies.sealed(b"# of another version\n"))
+    script.write_bytes(analysis.sealed(b"# of another version\n"))
     writer.log_until(8)
     await workstation.once()
-    assert script.read_bytes() == copies.sealed((SCRIPTS / "shade.py").read_bytes())
+    assert script.read_bytes() == analysis.sealed((SCRIPTS / "shade.py").read_bytes())
 
 
 async def test_without_matplotlib_the_rest_is_made(
     workstation: Workstation, writer: RunWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing can be drawn the daemon says so once, and makes README and scripts."""
-    monkeypatch.setattr(pictures, "can_draw", lambda: False)
+    monkeypatch.setattr(analysis, "can_draw", lambda: False)
     monkeypatch.setattr(reports, "EVERY", 0.0)
     async with workstation.running(report=DRAWN) as said:
         await until(workstation.stands(RUN.name, "..", "README.md"))
@@ -263,7 +263,7 @@ async def test_a_script_that_hangs_is_ended(
     monkeypatch.setattr(reports, "_QUIET", 0.0)
     monkeypatch.setattr(reports, "EVERY", 0.1)
     monkeypatch.setattr(reports, "_REST", 0.1)
-    monkeypatch.setattr(pictures, "DEADLINE", 2.0 if by == "its deadline" else 120.0)
+    monkeypatch.setattr(analysis, "DEADLINE", 2.0 if by == "its deadline" else 120.0)
     await workstation.once()
     assert writer.last_step == 4
     home = home_of(workstation)
@@ -364,7 +364,7 @@ async def test_a_box_can_not_make_a_report_dear(
         rows.append(found.means["pass@1"].n if found.means else 0)
         return found
 
-    monkeypatch.setattr(eval_memory, "figures_of", counted)
+    monkeypatch.setattr(small_files, "figures_of", counted)
     leaf = evals_of_run(workstation.boxes["gpu-a"].root, EvalSpec(RUN, questions=5))
     (leaf.begin(8) / "metrics.csv").write_bytes(b"pass@1\n" + b"1\n" * 200_000)
     leaf.seal(8)

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from rich.cells import cell_len
 
-from harvestd.cli.client import DaemonClient
+from harvestd.cli.daemon import DaemonClient
 from harvestd.errors import ExitCode
 from support.command import harvestd_command
 from support.house import Workstation

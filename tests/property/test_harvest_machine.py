@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from harvestd.audit.auditing import Kind
 from harvestd.failpoints import POINTS
+from harvestd.harvest.audit import Kind
 from support.data_root import tree
 from support.examples import examples
 from support.faults import fired

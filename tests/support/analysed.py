@@ -22,12 +22,12 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec, Step
 from harvestd.demo.writers import BatchEvalWriter, RunWriter, base_evals, evals_of_run
 from harvestd.planning.records import ExperimentRecord, FileRecord
-from harvestd.report import configured, copies
-from harvestd.report.configured import Known
+from harvestd.report import analysis, small_files
 from harvestd.report.scripts.experiment import CONFIGURED
+from harvestd.report.small_files import Known
 from harvestd.store.root import DataRoot
 
-SCRIPTS = copies.scripts()
+SCRIPTS = analysis.scripts()
 """What is copied beside an experiment, by name."""
 PICTURES = {
     "complete_pass_plot": "complete_gns_training_progress.png",
@@ -131,7 +131,7 @@ class Analysed:
     def configure(self) -> None:
         """Write configured.json as harvestd does."""
         with DataRoot.open(self.directory.parent) as root:
-            said = configured.text(configured.Configurations().of(root, self.known()))
+            said = small_files.configured_json(small_files.Configurations().of(root, self.known()))
         self.directory.joinpath(*CONFIGURED).write_bytes(said)
 
     def run(self, script: str, *arguments: str, isolated: bool = False) -> str:

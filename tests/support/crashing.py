@@ -13,8 +13,8 @@ from pathlib import Path
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
+from harvestd.store import walking
 from harvestd.store.growing import GrowingFile
-from harvestd.store.ops import rename
 from harvestd.store.publish import Publication, Result, publish
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import begin_anew, set_aside
@@ -61,7 +61,7 @@ SCENARIOS = {scenario.__name__: scenario for scenario in (publish_first, publish
 def main(place: str, scenario: str, point: str, turn: str, means: str) -> None:
     """Run `scenario`, to be killed at the moment given."""
     if means == "links only":
-        rename._renameat2 = None
+        walking._renameat2 = None
     turns = count(1)
 
     def die() -> None:

@@ -14,7 +14,7 @@ from unittest import mock
 from sqlalchemy.exc import OperationalError
 
 from harvestd import failpoints
-from harvestd.store.ops import rename
+from harvestd.store import walking
 
 CALLS: Final = ("pwrite", "fsync", "fdatasync", "rename", "link", "mkdir", "renameat2", "commit")
 """What can be made to fail; by their names in `os`, but for the last two."""
@@ -51,15 +51,15 @@ def failing(call: str, number: int, code: int, data: Path) -> Iterator[NthCall]:
         with failpoints.armed("catalogue.changed", commit):
             yield nth
     elif call == "renameat2":
-        with mock.patch.object(rename, "_renameat2", _failing_renameat2(nth)):
+        with mock.patch.object(walking, "_renameat2", _failing_renameat2(nth)):
             yield nth
     else:
         with mock.patch.object(os, call, _failing_call(getattr(os, call), nth, data)):
             yield nth
 
 
-def _failing_renameat2(nth: NthCall) -> rename.Renameat2:
-    real = rename._renameat2
+def _failing_renameat2(nth: NthCall) -> walking.Renameat2:
+    real = walking._renameat2
     assert real is not None, "this kernel has no renameat2"
 
     def called(source: int, name: bytes, target: int, new_name: bytes, flags: int) -> int:

@@ -22,14 +22,14 @@ import anyio
 
 from harvestd import failpoints
 from harvestd.errors import Retry, unwrapped
-from harvestd.harvest.host import executor, failures, single_pass
-from harvestd.harvest.monitor import NullListener
-from harvestd.harvest.startup.open import open_context
+from harvestd.harvest.host import executor, failures
+from harvestd.harvest.metrics import NullListener
+from harvestd.harvest.startup import open_context
 from harvestd.harvest.transfer import large
 from harvestd.harvest.transfer.pool import BulkConnection
 from harvestd.inventory.host import Host as Known
 from harvestd.settings import load
-from harvestd.store.ops import rename
+from harvestd.store import walking
 from harvestd.telemetry.log import configure
 from support.scripted_box import Change, Host, ScriptedBox
 
@@ -115,7 +115,7 @@ async def _pass(task: Task, made: int) -> Ending:
     with unwrapped(), mock.patch.object(large.LargeFileFetcher, "_line", line):
         async with open_context(settings, NullListener()) as (context, root):
             await context.catalogue_opened.wait()
-            result = await single_pass.SinglePass(known, context, root, box, await box.facts()).make()
+            result = await executor.SinglePass(known, context, root, box, await box.facts()).make()
     left = [f"{place}: {trouble}" for place, trouble in {**result.failed, **result.conflicts}.items()]
     return Ending(0, files=result.files, troubles=tuple(left))
 
@@ -161,7 +161,7 @@ def _forked(task: Task) -> Ending:
     if child == 0:
         signal.alarm(_DEADLINE)
         if task.links_only:
-            rename._renameat2 = None
+            walking._renameat2 = None
         ending = _ending(task, tell_made)
         os.write(tell_answer, pickle.dumps(ending))
         os._exit(0)

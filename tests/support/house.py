@@ -24,17 +24,17 @@ import anyio.lowlevel
 import structlog.testing
 
 from harvestd import failpoints, service
-from harvestd.audit.auditing import Finding, Kind
 from harvestd.catalogue import queries
 from harvestd.convention.paths import is_report
 from harvestd.demo.writers import RunWriter
 from harvestd.harvest import verification
+from harvestd.harvest.audit import Finding, Kind
 from harvestd.harvest.fleet import supervisor
 from harvestd.harvest.host.failures import PassResult
 from harvestd.harvest.host.passes import HostOutcome, hosts_of, once
-from harvestd.harvest.monitor import ProgressListener
+from harvestd.harvest.metrics import ProgressListener
 from harvestd.settings import Settings, load
-from harvestd.store.ops import rename
+from harvestd.store import walking
 from harvestd.telemetry.log import configure
 from support.data_root import tree
 from support.forking import Forked, Request
@@ -329,7 +329,7 @@ def main(config: str, point: str = "", turn: str = "1", deed: str = "die") -> in
     if _QUARANTINE in os.environ:
         supervisor._QUARANTINE = float(os.environ[_QUARANTINE])
     if point == "rename.linked":
-        rename._renameat2 = None  # reached only where the file system can't refuse to replace
+        walking._renameat2 = None  # reached only where the file system can't refuse to replace
     if not point:
         return anyio.run(service.run, settings, Path(config))
     with failpoints.armed(point, act):

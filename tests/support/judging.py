@@ -16,10 +16,10 @@ from msgspec.structs import replace
 from harvestd.errors import unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.fleet import Fleet
-from harvestd.harvest.fleet.metrics import FleetMetrics
-from harvestd.harvest.startup.open import open_context
+from harvestd.harvest.metrics import FleetMetrics
+from harvestd.harvest.startup import open_context
 from harvestd.harvest.sync import Broadcast
-from harvestd.harvest.verdict.on_demand import judged
+from harvestd.harvest.verdict.service import judged
 from harvestd.inventory.host import Host
 from harvestd.remote.api import BoxFacts
 from harvestd.remote.probe.client import ProbeBox

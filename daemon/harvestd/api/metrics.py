@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from harvestd import __version__
 from harvestd.api.state import Source, standing_of_run
-from harvestd.harvest.fleet.metrics import POLL_BOUNDS
+from harvestd.harvest.metrics import POLL_BOUNDS
 from harvestd.planning.run_status import RunStatus
 from harvestd.safety.verdict import is_fresh
 from harvestd.telemetry.sanitize import escaped

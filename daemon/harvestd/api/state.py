@@ -19,10 +19,10 @@ from msgspec.structs import replace
 from harvestd import __version__
 from harvestd.documents.forms import Document, HostView, run_document
 from harvestd.harvest.context import Context
-from harvestd.harvest.fleet.metrics import FleetMetrics, HostTally
+from harvestd.harvest.metrics import FleetMetrics, HostTally
+from harvestd.harvest.state import Judged
 from harvestd.harvest.sync import Broadcast
 from harvestd.harvest.transfer.pool import TransferProgress
-from harvestd.harvest.verdict.service import Judged
 from harvestd.inventory.host import Host
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import RunRecord

@@ -17,9 +17,9 @@ import anyio.to_thread
 from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.catalogue.requests import ask
+from harvestd.cli.daemon import daemon_pid, holder_of
 from harvestd.cli.output import units, verdict_page
-from harvestd.cli.presence import daemon_pid, holder_of
-from harvestd.cli.wait_requests import Line
+from harvestd.cli.requests import Line
 from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, Fatal
 from harvestd.harvest.context import limits_of

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import get_completion_class
 
-from harvestd.cli.flags import Flags
-from harvestd.cli.load_settings import settings_of
+from harvestd.cli.flags import Flags, settings_of
 from harvestd.errors import HarvestError
 from harvestd.settings import Settings
 
@@ -43,23 +42,17 @@ _HARMLESS = re.compile(r"[\w.,+:@%=-]+")
 
 def hosts(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return hosts that complete the word."""
-    from harvestd.cli import known_names  # noqa: PLC0415  (see above)
-
-    return _sieved(known_names.hosts, context, incomplete)
+    return _sieved(_hosts, context, incomplete)
 
 
 def runs(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return runs that complete the word, the newest first."""
-    from harvestd.cli import known_names  # noqa: PLC0415  (see above)
-
-    return _sieved(known_names.runs, context, incomplete)
+    return _sieved(_runs, context, incomplete)
 
 
 def runs_and_experiments(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return runs and directories of experiments that complete the word."""
-    from harvestd.cli import known_names  # noqa: PLC0415  (see above)
-
-    return _sieved(known_names.runs_and_experiments, context, incomplete)
+    return _sieved(_runs_and_experiments, context, incomplete)
 
 
 def _sieved(known: Callable[[Settings], Iterable[str]], context: click.Context, incomplete: str) -> list[str]:
@@ -68,3 +61,29 @@ def _sieved(known: Callable[[Settings], Iterable[str]], context: click.Context, 
     except HarvestError:
         return []
     return list(dict.fromkeys(name for name in names if name.startswith(incomplete) and _HARMLESS.fullmatch(name)))
+
+
+def _hosts(settings: Settings) -> Iterable[str]:
+    """Return the names of hosts; raise `HarvestError` where the catalogue can't be read, as the others do."""
+    from harvestd.catalogue import queries  # noqa: PLC0415  (see above)
+    from harvestd.documents import stored  # noqa: PLC0415  (the same)
+
+    with queries.questions(settings.state) as connection:
+        return [host.name for host in stored.hosts(connection, settings)]
+
+
+def _runs(settings: Settings) -> Iterable[str]:
+    """Return the names of runs, the newest first."""
+    from harvestd.catalogue import queries  # noqa: PLC0415  (see above)
+
+    with queries.questions(settings.state) as connection:
+        return [run.name for run in queries.runs(connection)]
+
+
+def _runs_and_experiments(settings: Settings) -> Iterable[str]:
+    """Return the names of runs, and of the directories of experiments."""
+    from harvestd.catalogue import queries  # noqa: PLC0415  (see above)
+
+    with queries.questions(settings.state) as connection:
+        directories = [each.directory for each in queries.experiments(connection).values()]
+        return [*(run.name for run in queries.runs(connection)), *directories]

@@ -1,17 +1,21 @@
-"""The flags of every command, before or after its name: `harvestd -c FILE once -c FILE`.
+"""The flags of every command, before or after its name, and the settings that they select.
 
-The later one of a repeated flag counts; `--set` adds up. Nothing here reads a file: `load_settings` does.
+The later one of a repeated flag counts; `--set` adds up. Only the functions that load settings read a file.
 """
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 from msgspec import field
 from msgspec.structs import replace
 
 from harvestd.convention.structs import Immutable
+
+if TYPE_CHECKING:
+    from harvestd.settings import Settings
 
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -101,3 +105,54 @@ def with_flags(command: CommandT) -> CommandT:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def config_of(flags: Flags) -> Path:
+    """Return the path of the configuration file.
+
+    Raise `Fatal` where there is none, and where it belongs to the machine's daemon and this process runs as another
+    account.
+    """
+    from harvestd.settings import find_config  # noqa: PLC0415  (pydantic: the list of commands needs none of it)
+    from harvestd.settings.access import require_account  # noqa: PLC0415  (the same)
+
+    config = find_config(flags.config)
+    require_account(config)
+    return config
+
+
+def written_settings(flags: Flags) -> "Settings":
+    """Return the settings: flags override the environment, which overrides the file.
+
+    Raise `InvalidSettings` with every problem.
+    """
+    from harvestd.settings import load  # noqa: PLC0415  (the same)
+
+    return load(config_of(flags), flags.overrides)
+
+
+def settings_of(flags: Flags) -> "Settings":
+    """Return the settings as `written_settings`.
+
+    Raise `Fatal` where this process may not access data root or catalogue.
+    """
+    from harvestd.settings.access import require_access  # noqa: PLC0415  (the same)
+
+    settings = written_settings(flags)
+    require_access(settings)
+    return settings
+
+
+def span(_context: click.Context, _parameter: click.Parameter, value: str) -> timedelta:
+    """Parse "90s", "10m" or "1h30m" (an option's callback); raise a usage error for anything else."""
+    from harvestd.settings.types import duration_from  # noqa: PLC0415  (the same)
+
+    try:
+        return duration_from(value)
+    except ValueError as e:
+        raise click.BadParameter(str(e)) from e
+
+
+def optional_span(context: click.Context, parameter: click.Parameter, value: str | None) -> timedelta | None:
+    """Parse a span as `span` does; None where the option is not given."""
+    return None if value is None else span(context, parameter, value)

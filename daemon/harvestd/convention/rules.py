@@ -1,6 +1,8 @@
 """The operator's selection, and the exclusion rules: each exclusion has the reason that is recorded.
 
-The operator's own patterns take precedence. What a built-in rule excludes is lost with the host, except litter.
+The operator's own patterns take precedence. What a built-in rule excludes is lost with the host, except litter and
+offline runs of W&B that are marked as synced: `wandb sync` puts an empty file NAME.wandb.synced beside the NAME.wandb
+of an offline run. A run that was uploaded while it was written has no mark.
 """
 
 import re
@@ -8,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase, translate
 from functools import lru_cache
+from typing import Final
 
 from msgspec import field
 
@@ -19,9 +22,39 @@ from harvestd.convention.kinds import (
     UNFINISHED_FILES,
     LossKind,
 )
-from harvestd.convention.scan.snapshot import Listing
-from harvestd.convention.scan.wandb import WANDB
+from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Version
 from harvestd.convention.structs import Immutable
+
+WANDB: Final = "wandb"
+_OFFLINE: Final = "offline-run-"
+_HISTORY: Final = ".wandb"
+_SYNCED_MARK: Final = ".wandb.synced"
+
+_Parts = tuple[str, ...]
+
+
+def synced_runs(entries: Iterable[Entry], depth: int = 0) -> frozenset[_Parts]:
+    """Return the directories of offline runs in which no history is newer than its mark.
+
+    Paths are relative to the directory that is `depth` components below the tree.
+    """
+    found: dict[_Parts, dict[str, Version]] = {}
+    for entry in entries:
+        parts = entry.path.parts
+        if not parts[-1].endswith((_HISTORY, _SYNCED_MARK)) or entry.type is not EntryType.FILE:
+            continue
+        if len(parts) > depth + 2 and parts[-3] == WANDB and parts[-2].startswith(_OFFLINE):
+            found.setdefault(parts[depth:-1], {})[parts[-1]] = entry.version
+    return frozenset(run for run, files in found.items() if _is_synced(files))
+
+
+def _is_synced(files: dict[str, Version]) -> bool:
+    histories = [name for name in files if name.endswith(_HISTORY)]
+    marks = [files.get(name + ".synced") for name in histories]
+    # A run that was resumed after a sync has a newer history.
+    both = zip(histories, marks, strict=True)
+    return bool(histories) and all(mark is not None and files[name].mtime_ns <= mark.mtime_ns for name, mark in both)
+
 
 _CORE_DUMP = r"core\.\d+"
 _LITTER = re.compile("|".join(translate(pattern) for pattern in LITTER_FILES))
@@ -65,8 +98,6 @@ class Exclusion(Immutable):
     loss: LossKind | None = None
     """The kind of loss if the host ends; None: the operator excluded it, or it is litter."""
 
-
-_Parts = tuple[str, ...]
 
 INCLUDED = "rule: select.include"
 """The reason for fetching a file that is not part of the convention."""

@@ -10,7 +10,7 @@ from sqlalchemy import Row as TableRow
 from harvestd.catalogue import queries
 from harvestd.catalogue.entries import GONE
 from harvestd.documents.forms import Document, HostView, run_document
-from harvestd.inventory.file_sd_watch import TargetsFiles
+from harvestd.inventory.file_sd import TargetsFiles
 from harvestd.inventory.lambda_provider import LambdaCloudHosts
 from harvestd.planning.records import ExperimentRecord, RunRecord
 from harvestd.planning.run_status import Standing, standing

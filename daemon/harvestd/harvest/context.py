@@ -19,15 +19,14 @@ from harvestd.convention.scan.stability import NO_TIME
 from harvestd.harvest.budgets import BATCHES, Bandwidth, Descriptors, DiskSpace, MemoryBudget
 from harvestd.harvest.change_feed import ChangeFeed
 from harvestd.harvest.fleet.interruptions import SuspendDetector
-from harvestd.harvest.monitor import NullListener, ProgressListener
+from harvestd.harvest.metrics import NullListener, ProgressListener
 from harvestd.harvest.requests import RequestTracker
 from harvestd.harvest.state import FleetState, HostStates, StartGate
 from harvestd.harvest.sync import Broadcast, DirectoryLock, Leases
 from harvestd.harvest.transfer.pool import ActiveTransfers
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Limits, WatchList
-from harvestd.remote.ssh.connection import CONTROL_WINDOW
-from harvestd.remote.ssh.jump_hosts import Hops
+from harvestd.remote.ssh.connection import CONTROL_WINDOW, Hops
 from harvestd.remote.ssh.target import Target
 from harvestd.settings import DEFAULT_USER, Settings, default_identity_files
 from harvestd.telemetry.events import Event
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from harvestd.catalogue.entries import Intent
     from harvestd.catalogue.repository import Catalogue
     from harvestd.harvest.experiments.directories import ExperimentDirectories
-    from harvestd.report.eval_memory import Evals
+    from harvestd.report.small_files import Evals
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -197,7 +196,7 @@ class Context:
 
     async def open_catalogue(self, catalogue: "Catalogue") -> None:
         """Set the open catalogue, and record in it the host keys that were learned before."""
-        from harvestd.report.eval_memory import Evals  # noqa: PLC0415  (imported by a thread of `startup.open`)
+        from harvestd.report.small_files import Evals  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
         self.catalogue, self.evals = catalogue, Evals()
         self.catalogue_opened.set()

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from harvestd.harvest.context import Context
-from harvestd.harvest.fleet.metrics import FleetMetrics
+from harvestd.harvest.metrics import FleetMetrics
 
 _EVERY: Final = 60.0
 """Seconds between two searches for records that are not needed any more."""

@@ -20,6 +20,7 @@ import anyio
 from msgspec import Struct
 from msgspec import field as struct_field
 
+from harvestd.catalogue.entries import VerdictRecord
 from harvestd.convention.scan.model import ScanResult, View
 from harvestd.convention.structs import Immutable
 from harvestd.harvest.budgets import slot
@@ -27,9 +28,10 @@ from harvestd.harvest.fleet.interruptions import Preemption
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
 from harvestd.remote.api import Box, BoxFacts
+from harvestd.safety.verdict import Verdict
 
 if TYPE_CHECKING:
-    from harvestd.harvest.verdict.service import Judged, VerdictService
+    from harvestd.harvest.verdict.service import VerdictService
 
 _AT_ONCE: Final = 8
 """Enough to keep one processor busy with distant hosts."""
@@ -126,6 +128,25 @@ class Rest(Struct):
     told: bool = False
 
 
+class Judged(Immutable):
+    """A verdict on one host."""
+
+    verdict: Verdict
+    at: float
+    """When it was made, in Unix time by the local clock."""
+    idle_since: float | None = None
+    """Since when nothing has changed and nothing runs there, as far as observed, in Unix time.
+
+    None: the host is at work, or this is unknown.
+    """
+    still_since: float | None = None
+    """The same moment in monotonic seconds. It stays the same until something changes."""
+
+    def record_of(self, host: Host) -> VerdictRecord:
+        """Return it as the catalogue records it; `host` is the one that was judged."""
+        return VerdictRecord(host.identity, host.name, self.verdict, self.at, self.idle_since, host.cents_per_hour)
+
+
 @dataclass
 class HostState:
     """All that is known of one host."""
@@ -145,7 +166,7 @@ class HostState:
     wants_scan: bool = False
     """Whether the next scan must be a full one, whatever it pushes."""
     rest: Rest | None = None
-    verdict: "Judged | None" = None
+    verdict: Judged | None = None
     """The newest verdict."""
     judging: "VerdictService | None" = None
     """None: it is not being watched."""

@@ -19,16 +19,16 @@ from pathlib import Path
 import anyio.to_thread
 from sqlalchemy import Connection
 
-from harvestd.audit import auditing
-from harvestd.audit.auditing import Finding, Kind
 from harvestd.catalogue import queries
 from harvestd.catalogue.open import damage_of, move_aside
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.structs import Immutable
 from harvestd.errors import unwrapped
+from harvestd.harvest import audit
+from harvestd.harvest.audit import Finding, Kind
 from harvestd.harvest.context import Context
-from harvestd.harvest.monitor import NullListener
-from harvestd.harvest.startup.open import open_context
+from harvestd.harvest.metrics import NullListener
+from harvestd.harvest.startup import open_context
 from harvestd.planning.records import UNFILED, ExperimentRecord, FileRecord
 from harvestd.settings import Settings
 from harvestd.store.errors import Conflict, Refused
@@ -74,17 +74,17 @@ def findings(
     """
     with DataRoot.open(settings.data_root, create=False) as root:
         records = _Records(connection, has_writer=holder(root) is not None)
-        yield from auditing.of_files(root, subject.files, records.now_of, checked)
+        yield from audit.of_files(root, subject.files, records.now_of, checked)
         directories = {experiment.directory for experiment in subject.experiments} | {UNFILED}
         with queries.fresh(connection):
             known = {file.target for file in queries.all_files(connection)}
             links = queries.links(connection)
-        yield from records.lasting(auditing.of_strangers(root, directories, known, links))
+        yield from records.lasting(audit.of_strangers(root, directories, known, links))
         if not records.has_writer:
             with queries.fresh(connection):
                 journalled, intended = queries.journalled(connection), queries.intended(connection)
-            yield from auditing.of_staging(root, journalled, intended)
-            yield from auditing.of_manifests(root, subject.experiments, subject.files)
+            yield from audit.of_staging(root, journalled, intended)
+            yield from audit.of_manifests(root, subject.experiments, subject.files)
 
 
 class _Records:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from harvestd.bulkhead import Bulkhead
 from harvestd.errors import Retry
-from harvestd.inventory.file_sd_watch import TargetsFiles
+from harvestd.inventory.file_sd import TargetsFiles
 from harvestd.inventory.host import Host, Provider, Publish, storage_of
 from harvestd.inventory.lambda_provider import LambdaCloudHosts
 from harvestd.settings import DEFAULT_USER, HostSettings, Settings

@@ -15,10 +15,9 @@ from harvestd.harvest.host.passes import find_hosts
 from harvestd.harvest.state import Outlook
 from harvestd.inventory.host import Host
 from harvestd.lambda_eval.job_files import Job, SyncFailed
-from harvestd.planning.destinations import Placing, beside
+from harvestd.planning.destinations import Belonging, Placing, belonging, beside
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord
-from harvestd.planning.run_filter import Belonging, belonging
 from harvestd.settings import Settings
 from harvestd.telemetry.sanitize import escaped
 

@@ -22,8 +22,8 @@ from harvestd.convention.structs import Immutable
 from harvestd.errors import DiskFull, ExitCode, Fatal, HarvestError, unwrapped
 from harvestd.harvest.host.failures import PassResult
 from harvestd.harvest.host.passes import HostOutcome, visited
-from harvestd.harvest.monitor import NullListener
-from harvestd.harvest.startup.open import open_context
+from harvestd.harvest.metrics import NullListener
+from harvestd.harvest.startup import open_context
 from harvestd.inventory.host import Host
 from harvestd.lambda_eval.job_files import FINISHED, RUNNING, Job, SyncFailed, mark_synced, read_job
 from harvestd.lambda_eval.judging import boxes_of, experiment_of, missing

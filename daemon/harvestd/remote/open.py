@@ -9,10 +9,9 @@ from harvestd.convention.scan.snapshot import Tree
 from harvestd.errors import HostQuarantined
 from harvestd.remote.api import Box, Limits, Reader, WatchList, WithoutProbe
 from harvestd.remote.probe.client import ProbeBox
-from harvestd.remote.probe.process import NoProbe
+from harvestd.remote.probe.process import NoProbe, Running
 from harvestd.remote.probe.protocol import Pulse
 from harvestd.remote.probe.reader import ProbeReader
-from harvestd.remote.probe.restart import Running
 from harvestd.remote.ssh.connection import Connection
 
 if TYPE_CHECKING:

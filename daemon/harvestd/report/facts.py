@@ -12,9 +12,8 @@ from harvestd.convention.kinds import Kind
 from harvestd.convention.log_rows import lines_of
 from harvestd.convention.paths import ANALYSIS, LocalPath, RejectedPath
 from harvestd.convention.structs import Immutable
-from harvestd.report.configured import UNREADABLE, Document, Known
-from harvestd.report.eval_memory import Evals, EvalsHere
 from harvestd.report.scripts.experiment import last_step_of, log_of, section
+from harvestd.report.small_files import UNREADABLE, Document, Evals, EvalsHere, Known
 from harvestd.store.errors import Conflict, Refused, translating
 from harvestd.store.root import DataRoot
 

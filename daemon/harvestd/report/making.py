@@ -10,16 +10,14 @@ from pathlib import Path
 
 from harvestd.convention.paths import ANALYSIS, README, LocalPath
 from harvestd.convention.structs import Immutable
-from harvestd.report import configured, copies, pictures, readme
-from harvestd.report.configured import Known
-from harvestd.report.copies import Placed
-from harvestd.report.eval_memory import Evals
+from harvestd.report import analysis, readme, small_files
+from harvestd.report.analysis import Drawn, Placed
 from harvestd.report.facts import Facts, gather
-from harvestd.report.pictures import Drawn
 from harvestd.report.readme import Marks
 from harvestd.report.scripts.experiment import CONFIGURED
+from harvestd.report.small_files import Evals, Known
 from harvestd.store import workshop
-from harvestd.store.ops.remove import write_inside
+from harvestd.store.remove import write_inside
 from harvestd.store.root import DataRoot
 
 _LARGEST = 8 << 20
@@ -57,11 +55,11 @@ def write(root: DataRoot, known: Known, reader: Evals) -> Written:
     Raise FileNotFoundError where its directory is gone, `Conflict`, `Refused` and `Damaged` where the README's path is
     no readable file, `Retry`, `DiskFull` and `HaltedForSafety`.
     """
-    given = copies.scripts()
-    placed = copies.place(root, known.directory, given)
+    given = analysis.scripts()
+    placed = analysis.place(root, known.directory, given)
     before = _standing(root, known.directory / README)
     had = readme.marks_in(before)
-    of_scripts = copies.mark(given)
+    of_scripts = analysis.mark(given)
     marks = Marks(known.mark(of_scripts), had.pictures if had else Marks().pictures)
     if marks == had and _standing(root, known.directory.child(*CONFIGURED)):
         return Written(marks, known.mark_of_pictures(of_scripts), placed, changed=bool(placed.written))
@@ -72,14 +70,14 @@ def write(root: DataRoot, known: Known, reader: Evals) -> Written:
 async def draw(root: DataRoot, known: Known, placed: Placed, cache: Path) -> Drawing:
     """Draw an experiment's pictures; write nothing there. Raise `Retry` where there is no temporary directory.
 
-    `cache` is matplotlib's own directory, see `pictures.draw`. The picture of a script that a person edited is theirs;
+    `cache` is matplotlib's own directory, see `analysis.draw`. The picture of a script that a person edited is theirs;
     with an edited shared module all pictures are.
     """
-    given = copies.scripts()
-    startable = copies.startable(given)
+    given = analysis.scripts()
+    startable = analysis.startable(given)
     ours = () if placed.edited - set(startable) else tuple(name for name in startable if name not in placed.edited)
-    mark = known.mark_of_pictures(copies.mark(given))
-    return Drawing(mark, await pictures.draw(workshop.place_to_read(root, known.directory), ours, cache))
+    mark = known.mark_of_pictures(analysis.mark(given))
+    return Drawing(mark, await analysis.draw(workshop.place_to_read(root, known.directory), ours, cache))
 
 
 def hang(root: DataRoot, known: Known, drawing: Drawing, reader: Evals) -> None:
@@ -90,11 +88,11 @@ def hang(root: DataRoot, known: Known, drawing: Drawing, reader: Evals) -> None:
     for name, content in drawing.drawn.pictures.items():
         if not _is_there(root, known.directory.child(ANALYSIS, name), content):
             write_inside(root, known.directory, (ANALYSIS, name), content)
-    given = copies.scripts()
+    given = analysis.scripts()
     before = _standing(root, known.directory / README)
     had = readme.marks_in(before) or Marks()
     # Pictures that were late are drawn again, although nothing changed.
-    marks = Marks(known.mark(copies.mark(given)), had.pictures if drawing.drawn.late else drawing.mark)
+    marks = Marks(known.mark(analysis.mark(given)), had.pictures if drawing.drawn.late else drawing.mark)
     _put(root, known, before, marks, _facts(root, known, given, reader))
 
 
@@ -113,7 +111,7 @@ def _standing(root: DataRoot, path: LocalPath) -> bytes:
 
 
 def _facts(root: DataRoot, known: Known, given: Mapping[str, bytes], reader: Evals) -> Facts:
-    return gather(root, known, copies.startable(given), reader)
+    return gather(root, known, analysis.startable(given), reader)
 
 
 def _put(root: DataRoot, known: Known, before: bytes, marks: Marks, facts: Facts) -> bool:
@@ -124,7 +122,7 @@ def _put(root: DataRoot, known: Known, before: bytes, marks: Marks, facts: Facts
     If a person saves the README between this read and this write, their change is lost; an editor that still has it
     open wins when it saves next, and only the generated part is made again.
     """
-    document = configured.text(facts.configured)
+    document = small_files.configured_json(facts.configured)
     changed = _standing(root, known.directory.child(*CONFIGURED)) != document
     if changed:
         write_inside(root, known.directory, CONFIGURED, document)

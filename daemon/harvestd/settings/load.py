@@ -13,9 +13,10 @@ import os
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from msgspec import field
 from pydantic import BaseModel, ValidationError
@@ -25,6 +26,9 @@ from harvestd.convention.structs import Immutable
 from harvestd.errors import Fatal
 from harvestd.settings.problems import InvalidSettings, Problem, child, described, key_at, model_in
 from harvestd.settings.schema import CONTRADICTIONS, DELIMITER, PREFIX, Place, Settings
+
+if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
 
 Table = Mapping[str, object]
 
@@ -73,17 +77,33 @@ def flag_sources(overrides: Mapping[str, str]) -> Iterator[Source]:
 
 def _text_source(where: str, name: str, value: str) -> Source:
     """Return the source of one setting in text form; lists and tables are JSON there."""
-    # pydantic-settings loads readers for five clouds: most calls have no setting in text form.
-    from harvestd.settings.texts import NotJson, table_of  # noqa: PLC0415
+    from pydantic_settings import EnvSettingsSource, SettingsError  # noqa: PLC0415  (see `_keys`)
 
     steps = name.lower().split(DELIMITER)
+    source = EnvSettingsSource(_keys())
+    source.env_vars = {PREFIX + DELIMITER.join(steps): value}
     try:
-        table = table_of(steps, value)
-    except NotJson:
+        table = source()
+    except SettingsError:  # it may quote the value
         message = 'must be written as JSON here, such as ["a", "b"]'
         return Source(where, problems=(Problem(where, ".".join(steps), message),))
     # An unknown name is passed on unchanged, so that validation reports it.
     return Source(where, table or _nested(steps, value))
+
+
+@cache
+def _keys() -> "type[BaseSettings]":
+    """Return the keys of `Settings` as a class that pydantic-settings looks up; it is never instantiated.
+
+    It finds out from the models which keys hold lists and tables, which are JSON in text form.
+    """
+    # pydantic-settings loads readers for five clouds: most calls have no setting in text form.
+    from pydantic_settings import BaseSettings, SettingsConfigDict  # noqa: PLC0415
+
+    class Keys(Settings, BaseSettings):
+        model_config = SettingsConfigDict(case_sensitive=True, env_prefix=PREFIX, env_nested_delimiter=DELIMITER)
+
+    return Keys
 
 
 def _nested(steps: list[str], value: str) -> Table:

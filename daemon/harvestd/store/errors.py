@@ -3,7 +3,7 @@
 `harvestd.errors` has the errors that end or pause work. The three here concern one file and are handled at once:
 `Conflict` (a person's file is in the way: leave it), `Refused` (this file can't be stored here: report why) and
 `Damaged` (the file differs from its record: start a new version). No other module of the store interprets an errno,
-except the checks of `checks` and the fallbacks of `ops.rename`, `versions` and `walking`.
+except the checks of `checks` and the fallbacks of `versions` and `walking`.
 """
 
 import errno

@@ -14,11 +14,10 @@ from harvestd import failpoints
 from harvestd.convention.paths import LocalPath, encoded
 from harvestd.convention.structs import Immutable
 from harvestd.store.errors import Conflict, Refused, translating
-from harvestd.store.ops.rename import rename_noreplace
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged, sync_staged
 from harvestd.store.versions import keep_version
-from harvestd.store.walking import Touched, Way, reading, sha256_of, status
+from harvestd.store.walking import Touched, Way, reading, rename_noreplace, sha256_of, status
 
 _PUBLISHING = translating("can't publish")
 

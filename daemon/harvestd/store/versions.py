@@ -17,16 +17,17 @@ from harvestd import failpoints
 from harvestd.convention.paths import LocalPath, encoded
 from harvestd.convention.structs import Immutable
 from harvestd.store.errors import shown, translating
-from harvestd.store.ops.rename import NO_HARD_LINKS, rename_noreplace
 from harvestd.store.root import DataRoot
 from harvestd.store.walking import (
     CHUNK,
+    NO_HARD_LINKS,
     Touched,
     made,
     names_in,
     open_regular,
     opened,
     reading,
+    rename_noreplace,
     status,
     sync_directory,
     sync_touched,

@@ -1,25 +1,29 @@
-"""Opens directories and files by descriptor, one component at a time, never through a link.
+"""Opens, reads and renames files by descriptor, one component at a time, never through a link.
 
 With path strings, a directory could be swapped for a link between check and use. Here each component is opened relative
 to the one before it with O_NOFOLLOW and O_DIRECTORY. Names are passed to the kernel as bytes, so the locale does not
 matter. Errors are plain `OSError`; the callers convert them.
 
-Reads many small files below the data root in sequence; each directory is opened once for all files in it. For reading
-hundreds of evals. A directory that is renamed meanwhile is still read through its open descriptor, so callers must
-prevent renames.
+`Neighbours` reads many small files below the data root in sequence; each directory is opened once for all files in it.
+A directory that is renamed meanwhile is still read through its open descriptor, so callers must prevent renames.
+
+`rename_noreplace` replaces nothing. Linux's renameat2 with RENAME_NOREPLACE is one atomic step. If a file system lacks
+it (NFS, exFAT), link and unlink refuse as reliably. Without hard links, only a check before the rename remains.
 """
 
+import ctypes
 import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from io import BufferedReader
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from harvestd import failpoints
 from harvestd.convention.paths import decoded, encoded
 from harvestd.store.errors import Conflict, Damaged, shown, translating
 from harvestd.store.sync import sync_together
@@ -276,3 +280,51 @@ def _up_to(file: int, count: int) -> bytes:
         pieces.append(piece)
         count -= len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+_NOREPLACE: Final = 1
+_LACKING: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
+NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""Errors of link if it can't be used on this file system or for this file."""
+
+Renameat2 = Callable[[int, bytes, int, bytes, int], int]
+
+
+def _find_renameat2() -> Renameat2 | None:
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is None:  # an older C library
+        return None
+    function.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    function.restype = ctypes.c_int
+    found: Renameat2 = function
+    return found
+
+
+_renameat2 = _find_renameat2()
+
+
+def rename_noreplace(source: int, name: str, target: int, new_name: str) -> None:
+    """Move `name` in the open directory `source` to `new_name` in `target`.
+
+    Raise FileExistsError if anything is there, and OSError for other failures (EXDEV for another file system).
+    """
+    if _renameat2 is not None:
+        if _renameat2(source, encoded(name), target, encoded(new_name), _NOREPLACE) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in _LACKING:
+            raise OSError(number, os.strerror(number))
+    try:
+        os.link(encoded(name), encoded(new_name), src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+    else:
+        failpoints.reach("rename.linked")
+        os.unlink(encoded(name), dir_fd=source)
+        return
+    # Directories have no hard links, and some file systems have none at all. Remaining race: a file that a person
+    # creates at this path between the next two lines is replaced. A directory is replaced only if it is empty.
+    if status(target, new_name) is not None:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    os.rename(encoded(name), encoded(new_name), src_dir_fd=source, dst_dir_fd=target)

@@ -8,9 +8,9 @@ from harvestd.api.metrics import metrics
 from harvestd.api.state import Source, state
 from harvestd.convention.kinds import LossKind
 from harvestd.harvest.context import Context
-from harvestd.harvest.fleet.metrics import FleetMetrics
+from harvestd.harvest.metrics import FleetMetrics
+from harvestd.harvest.state import Judged
 from harvestd.harvest.sync import Broadcast
-from harvestd.harvest.verdict.service import Judged
 from harvestd.inventory.host import Host
 from harvestd.safety.verdict import FRESH_FOR, Answer, Loss, Verdict, document_now
 from harvestd.settings import Settings

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.cli.client import Absent
 from harvestd.cli.commands import events
 from harvestd.cli.commands.events import Said, heard
+from harvestd.cli.daemon import Absent
 from harvestd.errors import ExitCode, Fatal
 from harvestd.store.sockets import short_path
 from support.command import harvestd_command

@@ -9,13 +9,13 @@ from rich.progress import Progress
 from harvestd.cli.commands.once import exit_code_of
 from harvestd.cli.output import pass_pages
 from harvestd.cli.output.page import Page
-from harvestd.cli.output.progress import progress_of
+from harvestd.cli.output.pass_pages import progress_of
 from harvestd.cli.output.rich_output import Bars
 from harvestd.convention.scan.model import LeftOut
 from harvestd.errors import ExitCode, HostQuarantined, Retry
 from harvestd.harvest.host.failures import Failure, PassResult
 from harvestd.harvest.host.passes import HostOutcome
-from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.metrics import NullListener
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan, Waiting
 

@@ -11,7 +11,7 @@ from harvestd.cli.commands import safe
 from harvestd.cli.flags import Flags
 from harvestd.errors import ExitCode, Fatal
 from harvestd.harvest.host import passes
-from harvestd.harvest.release.manual import Examined, Judge
+from harvestd.harvest.release.release import Examined, Judge
 from harvestd.inventory.host import Host
 from harvestd.settings import Settings
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from harvestd.cli.output.page import Styled
-from harvestd.cli.watch.screen import EventLine, RunLine, TransferLine, scene_of
+from harvestd.cli.output.screen import EventLine, RunLine, TransferLine, scene_of
 
 Document = dict[str, Any]
 

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from harvestd.cli.output.page import Styled
-from harvestd.cli.watch.screen import EventLine, HostLine, RunLine, Scene, TransferLine, drawn, shares
+from harvestd.cli.output.screen import EventLine, HostLine, RunLine, Scene, TransferLine, drawn, shares
 
 HOSTILE = "gpu\x1b[2J\u202e[red]" + "名" * 60
 

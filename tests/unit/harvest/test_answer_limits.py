@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from harvestd.harvest.context import Context
-from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.metrics import NullListener
 from harvestd.remote.api import Limits
 from support.house import Workstation
 

@@ -18,11 +18,10 @@ from harvestd.catalogue.open import open_catalogue
 from harvestd.convention.scan.model import ScanResult
 from harvestd.errors import DiskFull, Retry
 from harvestd.harvest.context import Context
-from harvestd.harvest.monitor import NullListener
-from harvestd.harvest.release import automatic
-from harvestd.harvest.release.automatic import AutoRelease
-from harvestd.harvest.state import Outlook
-from harvestd.harvest.verdict.service import Judged
+from harvestd.harvest.metrics import NullListener
+from harvestd.harvest.release import release as automatic
+from harvestd.harvest.release.release import AutoRelease
+from harvestd.harvest.state import Judged, Outlook
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
 from harvestd.remote.api import Box

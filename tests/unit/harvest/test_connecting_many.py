@@ -11,10 +11,9 @@ from harvestd.errors import Retry
 from harvestd.harvest.budgets import slot
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet import connections
-from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.metrics import NullListener
 from harvestd.inventory.host import Host
-from harvestd.remote.ssh.connection import Connection
-from harvestd.remote.ssh.jump_hosts import Hops
+from harvestd.remote.ssh.connection import Connection, Hops
 from harvestd.settings import Settings
 from support.waiting import until
 

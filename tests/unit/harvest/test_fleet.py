@@ -13,8 +13,7 @@ from harvestd.catalogue.open import open_catalogue
 from harvestd.errors import DiskFull
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.fleet import Fleet
-from harvestd.harvest.fleet.metrics import FleetMetrics
-from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.metrics import FleetMetrics, NullListener
 from harvestd.harvest.sync import Broadcast
 from harvestd.inventory.host import Host
 from harvestd.remote.ssh.target import Target

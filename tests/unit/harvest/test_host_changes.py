@@ -3,7 +3,7 @@
 import pytest
 import structlog.testing
 
-from harvestd.harvest.fleet.changes import HostChanges, Present
+from harvestd.harvest.fleet.fleet import HostChanges, Present
 from harvestd.inventory.host import Host
 from harvestd.remote.ssh.target import Target
 

@@ -18,8 +18,8 @@ from harvestd.convention.scan.snapshot import Listing, Snapshot, TreeState
 from harvestd.harvest.context import Context
 from harvestd.harvest.host import failures, loop, observer
 from harvestd.harvest.host.loop import HostLoop
-from harvestd.harvest.monitor import NullListener
-from harvestd.harvest.startup.open import open_context
+from harvestd.harvest.metrics import NullListener
+from harvestd.harvest.startup import open_context
 from harvestd.harvest.sync import Broadcast, Leases
 from harvestd.harvest.transfer import large
 from harvestd.harvest.transfer.pool import BulkConnection

@@ -10,7 +10,7 @@ from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapsho
 from harvestd.harvest.context import Context
 from harvestd.harvest.host import health
 from harvestd.harvest.host.health import IdleDetector
-from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.metrics import NullListener
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Box
 from harvestd.settings import Settings

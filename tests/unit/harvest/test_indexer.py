@@ -13,7 +13,7 @@ from harvestd.convention.scan.stability import StabilityTracker
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.host.indexer import RunIndexer
-from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.metrics import NullListener
 from harvestd.inventory.host import Host
 from harvestd.remote.api import BoxFacts, Reader
 from harvestd.settings import Settings

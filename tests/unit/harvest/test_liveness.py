@@ -13,7 +13,7 @@ from harvestd.errors import HostQuarantined, Retry
 from harvestd.harvest.context import Context
 from harvestd.harvest.host import health
 from harvestd.harvest.host.health import LivenessMonitor, shown
-from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.metrics import NullListener
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Box
 from harvestd.settings import Settings

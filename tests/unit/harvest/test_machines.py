@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from harvestd.harvest.context import Context
-from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.metrics import NullListener
 from harvestd.harvest.state import Machines
 from harvestd.inventory.host import Host
 from harvestd.remote.api import BoxFacts

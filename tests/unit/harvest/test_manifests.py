@@ -24,7 +24,7 @@ from harvestd.harvest.experiments.manifests import Manifests
 from harvestd.harvest.sync import DirectoryLock
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, FileRecord
-from harvestd.store.manifest_file import read_manifest
+from harvestd.store.manifest import read_manifest
 from harvestd.store.root import DataRoot
 from support.waiting import until
 

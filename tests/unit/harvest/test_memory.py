@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from harvestd.harvest import memory
-from harvestd.harvest.fleet.metrics import FleetMetrics
+from harvestd.harvest.metrics import FleetMetrics
 from support.waiting import until
 
 pytestmark = pytest.mark.anyio

@@ -21,8 +21,8 @@ from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
 from harvestd.errors import HaltedForSafety
 from harvestd.harvest.change_feed import ChangeFeed
 from harvestd.harvest.context import Context
-from harvestd.harvest.monitor import NullListener
-from harvestd.harvest.startup.recovery import recover
+from harvestd.harvest.metrics import NullListener
+from harvestd.harvest.recovery import recover
 from harvestd.harvest.sync import DirectoryLock
 from harvestd.harvest.transfer.publish import Publisher, Refusals, StagedFile, StagedGroup
 from harvestd.inventory.host import Host

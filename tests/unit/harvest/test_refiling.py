@@ -18,9 +18,9 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import DiskFull
 from harvestd.harvest.experiments.rename import Refiling, refile
-from harvestd.harvest.startup.recovery import recover
+from harvestd.harvest.recovery import recover
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.store.ops import rename
+from harvestd.store import walking
 from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 from support.data_root import publish_one, tree
@@ -106,7 +106,7 @@ async def test_a_process_that_ends_in_between(
 ) -> None:
     """The next start finds each file at one of both places, by its hash, and the rest is moved then."""
     if means == "links only":
-        monkeypatch.setattr(rename, "_renameat2", None)
+        monkeypatch.setattr(walking, "_renameat2", None)
     reached: list[str] = []
 
     def die() -> None:

@@ -19,7 +19,7 @@ from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
 from harvestd.harvest.change_feed import ChangeFeed
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
-from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.metrics import NullListener
 from harvestd.harvest.sync import DirectoryLock
 from harvestd.harvest.transfer import rehash
 from harvestd.harvest.transfer.rehash import check_contents

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.convention.kinds import LossKind
 from harvestd.harvest.context import Context
-from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.metrics import NullListener
 from harvestd.harvest.release.policy import (
     Safe,
     Turn,
@@ -22,8 +22,8 @@ from harvestd.harvest.release.policy import (
     why_not_named,
     why_not_safe,
 )
+from harvestd.harvest.state import Judged
 from harvestd.harvest.verdict import service
-from harvestd.harvest.verdict.service import Judged
 from harvestd.inventory.host import Host
 from harvestd.inventory.lambda_api import Instance
 from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Verdict

@@ -28,13 +28,11 @@ from harvestd.harvest.experiments.reports import Reports
 from harvestd.harvest.sync import DirectoryLock
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.report import making, pictures
-from harvestd.report.configured import Known
-from harvestd.report.copies import Placed
-from harvestd.report.eval_memory import Evals
+from harvestd.report import analysis, making
+from harvestd.report.analysis import Drawn, Placed
 from harvestd.report.making import Drawing, Written
-from harvestd.report.pictures import Drawn
 from harvestd.report.readme import Marks
+from harvestd.report.small_files import Evals, Known
 from harvestd.store.root import DataRoot
 from support.waiting import events, until
 
@@ -153,7 +151,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(making, "write", made.write)
     monkeypatch.setattr(making, "draw", made.draw)
     monkeypatch.setattr(making, "hang", lambda *_: None)
-    monkeypatch.setattr(pictures, "can_draw", lambda: False)
+    monkeypatch.setattr(analysis, "can_draw", lambda: False)
     return made
 
 
@@ -225,7 +223,7 @@ async def test_without_room_it_is_tried_again(scene: Scene) -> None:
 
 async def test_drawing_takes_a_tenth_of_the_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Experiments are drawn one after the other, with nine times as long a rest as a drawing took."""
-    monkeypatch.setattr(pictures, "can_draw", lambda: True)
+    monkeypatch.setattr(analysis, "can_draw", lambda: True)
     for name in ("one", "two"):
         scene.add(name)
     async with scene.running() as turn:

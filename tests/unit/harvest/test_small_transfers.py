@@ -15,7 +15,7 @@ from harvestd.convention.scan.model import Source
 from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
-from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.metrics import NullListener
 from harvestd.harvest.transfer.publish import Publisher
 from harvestd.harvest.transfer.small import SmallFileFetcher
 from harvestd.inventory.host import Host

@@ -18,7 +18,7 @@ from harvestd.convention.scan.stability import StabilityTracker
 from harvestd.harvest.context import Context
 from harvestd.harvest.host import health
 from harvestd.harvest.host.health import StallDetector
-from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.metrics import NullListener
 from harvestd.inventory.host import Host
 from harvestd.planning.records import RunRecord
 from harvestd.planning.run_status import Life, RunStatus, RunTrouble

@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from harvestd.errors import HostQuarantined, Retry
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet import supervisor
-from harvestd.harvest.fleet.metrics import FleetMetrics
-from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.metrics import FleetMetrics, NullListener
 from harvestd.harvest.sync import Broadcast
 from harvestd.inventory.host import Host
 from harvestd.settings import Settings

@@ -15,11 +15,11 @@ from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.requests import ask
 from harvestd.cli import ask_verdict
 from harvestd.cli.ask_verdict import Subject, verdict_now
-from harvestd.cli.wait_requests import one_line
+from harvestd.cli.requests import one_line
 from harvestd.harvest.context import Context
-from harvestd.harvest.monitor import NullListener
+from harvestd.harvest.metrics import NullListener
+from harvestd.harvest.state import Judged
 from harvestd.harvest.verdict.requests import Verdicts
-from harvestd.harvest.verdict.service import Judged
 from harvestd.inventory.host import Host
 from harvestd.planning.requests import REFUSED, RequestKind
 from harvestd.safety.verdict import Answer, Verdict
@@ -80,7 +80,7 @@ async def test_a_verdict_that_fails_is_answered(context: Context, monkeypatch: p
     async def fail(_host: Host, _context: Context) -> Verdict:
         raise KeyError("a defect")
 
-    monkeypatch.setattr("harvestd.harvest.verdict.on_demand.judged", fail)
+    monkeypatch.setattr("harvestd.harvest.verdict.service.judged", fail)
     context.states.of(HOST.identity).verdict = Judged(Verdict(Answer.SAFE), 10.0)
     context.catalogue_opened.set()
     await context.requests.learn(context.catalogue)

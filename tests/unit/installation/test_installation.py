@@ -13,11 +13,22 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 import harvestd
+from harvestd import installation
 from harvestd.cli.commands import install as command
 from harvestd.errors import Fatal
-from harvestd.installation import files
-from harvestd.installation.files import STATE, Site, Standing, account_in, of_system, of_user, packaged, standing
-from harvestd.installation.steps import first_configuration, installing, uninstalling
+from harvestd.installation import (
+    STATE,
+    Site,
+    Standing,
+    account_in,
+    first_configuration,
+    installing,
+    of_system,
+    of_user,
+    packaged,
+    standing,
+    uninstalling,
+)
 from harvestd.settings import load
 from harvestd.settings.load import file_source
 from harvestd.settings.schema import Settings
@@ -140,12 +151,12 @@ def test_a_data_root_elsewhere_is_made_by_its_owner_and_opened(site: Site) -> No
 def test_places_that_are_open_anyway_are_not_named() -> None:
     """The account's own home is; a place inside another one is open with it; a relative one starts at the file."""
     where = Path("/etc/harvestd/harvestd.toml")
-    assert files.drop_in_places("", where, STATE) == ()
+    assert installation.drop_in_places("", where, STATE) == ()
     home = Path("/home/alice")
-    found = files.drop_in_places('data_root = "/a"\nstate_dir = "/a/b"\n[jobs]\ndirectory = "jobs"', where, home)
+    found = installation.drop_in_places('data_root = "/a"\nstate_dir = "/a/b"\n[jobs]\ndirectory = "jobs"', where, home)
     assert found == (Path("/a"), Path("/etc/harvestd/jobs"))
     with pytest.raises(Fatal, match=r"harvestd\.toml"):
-        files.drop_in_places("data_root =", where, home)
+        installation.drop_in_places("data_root =", where, home)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +172,7 @@ def test_places_are_those_that_the_daemon_will_write_to(
     config.parent.mkdir()
     text = f'data_root = "{said}"\n'
     config.write_text(text)
-    found = files.drop_in_places(text, config, tmp_path / "home")
+    found = installation.drop_in_places(text, config, tmp_path / "home")
     table = file_source(config).table
     try:
         read = Settings.model_validate(table).data_root
@@ -176,7 +187,7 @@ def test_places_are_those_that_the_daemon_will_write_to(
 )
 def test_odd_paths_are_one_word_of_the_unit(site: Site, path: str, word: str) -> None:
     """Blanks, quotes, per cent signs and backslashes mean themselves."""
-    assert f"ReadWritePaths={word}\n" in files.drop_in_text(site, EXECUTABLE, (Path(path),))
+    assert f"ReadWritePaths={word}\n" in installation.drop_in_text(site, EXECUTABLE, (Path(path),))
 
 
 def test_a_program_in_a_closed_home_is_refused(site: Site) -> None:

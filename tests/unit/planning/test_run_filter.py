@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.rules import Selection
 from harvestd.convention.scan.classify import survey
-from harvestd.planning.run_filter import possible
+from harvestd.planning.destinations import possible
 from support.box_trees import Box, Home, T, targets
 
 OTHER = "run_2025-08-21_10-00-00"

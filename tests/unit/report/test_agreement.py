@@ -24,13 +24,13 @@ from harvestd.harvest.context import Context
 from harvestd.harvest.host.health import RunProgress, StallDetector
 from harvestd.inventory.host import Host
 from harvestd.planning.records import FileRecord, RunRecord
-from harvestd.report import copies
-from harvestd.report.eval_memory import Evals
+from harvestd.report import analysis
 from harvestd.report.facts import Facts, figures_of, gather
 from harvestd.report.readme import rendered
 from harvestd.report.scripts.evals import Setting, read_evals
 from harvestd.report.scripts.experiment import read_experiment, read_log
 from harvestd.report.scripts.lines import lines_of
+from harvestd.report.small_files import Evals
 from harvestd.store.root import DataRoot
 from support.analysed import Analysed
 
@@ -281,5 +281,5 @@ def test_planner_readme_and_pictures_read_the_final_step_alike(tmp_path: Path, c
 
 def test_the_scripts_have_no_reader_of_yaml() -> None:
     """They name no YAML file: what they need of one is in configured.json."""
-    scripts = copies.scripts().items()
+    scripts = analysis.scripts().items()
     assert [name for name, content in scripts if b".yaml" in content or b"import yaml" in content] == []

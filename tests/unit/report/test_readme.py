@@ -13,11 +13,10 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.snapshot import Version
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
-from harvestd.report.configured import Known
-from harvestd.report.eval_memory import EvalsHere
 from harvestd.report.facts import Facts, TrainingFigures, figures_of
 from harvestd.report.readme import Marks, cell, code, marks_in, rendered, with_part
 from harvestd.report.scripts.evals import Eval, Mean, Setting, means_of
+from harvestd.report.small_files import EvalsHere, Known
 
 NAME = ExperimentName(
     Part("gns_test", "config.yaml gns_probe.enabled"),

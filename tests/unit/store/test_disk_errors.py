@@ -17,8 +17,8 @@ from harvestd.convention.paths import LocalPath
 from harvestd.errors import DiskFull, HaltedForSafety, HarvestError, Retry
 from harvestd.store.errors import Conflict, Refused, translating
 from harvestd.store.growing import GrowingFile
-from harvestd.store.ops.remove import write_own
 from harvestd.store.publish import Publication, Result, publish
+from harvestd.store.remove import write_own
 from harvestd.store.root import DataRoot
 from support.data_root import publish_one, staged, temporaries, tree
 

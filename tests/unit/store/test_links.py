@@ -9,9 +9,9 @@ import pytest
 
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.store.errors import Conflict
-from harvestd.store.ops.move import make_link, move
-from harvestd.store.ops.remove import write_own
+from harvestd.store.move import make_link, move
 from harvestd.store.publish import Result
+from harvestd.store.remove import write_own
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import list_versions, set_aside
 from support.data_root import RENAMEAT2, names_in, publish_one, temporaries, tree, watch_syncs
@@ -69,7 +69,7 @@ def test_a_name_that_is_taken_in_the_last_moment(root: DataRoot, monkeypatch: py
     def taken(*_: object) -> None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
-    monkeypatch.setattr("harvestd.store.ops.move.rename_noreplace", taken)
+    monkeypatch.setattr("harvestd.store.move.rename_noreplace", taken)
     assert make_link(root, LATEST, "step_final") == Result.CONFLICT
     assert temporaries(root.path) == []
 

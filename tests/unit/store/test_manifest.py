@@ -12,8 +12,20 @@ from msgspec.structs import replace
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.errors import Fatal
 from harvestd.store.errors import Damaged
-from harvestd.store.manifest_file import from_json, read_manifest, to_json, write_manifest
-from harvestd.store.manifest_model import Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
+from harvestd.store.manifest import (
+    Experiment,
+    FiledFile,
+    FileState,
+    LeftOut,
+    MadeLink,
+    Manifest,
+    NamePart,
+    Run,
+    from_json,
+    read_manifest,
+    to_json,
+    write_manifest,
+)
 from harvestd.store.root import DataRoot
 
 DIRECTORY = LocalPath.parse("baseline_training_2025-08-20_qwen2_5_1_5b_h100_64steps")

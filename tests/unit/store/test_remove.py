@@ -10,8 +10,8 @@ import pytest
 
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
-from harvestd.store.ops.move import make_link, pointed
-from harvestd.store.ops.remove import all_stand, remove
+from harvestd.store.move import make_link, pointed
+from harvestd.store.remove import all_stand, remove
 from harvestd.store.root import DataRoot
 from support.data_root import publish_one, tree
 

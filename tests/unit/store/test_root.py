@@ -52,7 +52,8 @@ def test_a_lax_directory_of_ours_is_made_private(tmp_path: Path) -> None:
 def test_two_that_open_a_new_root_agree_on_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where another process makes the sentinel first, its id is taken."""
     with DataRoot.open(tmp_path) as first:
-        monkeypatch.setattr(checks, "read_sentinel", lambda _own: None)
+        read, unseen = checks.read_sentinel, [True]
+        monkeypatch.setattr(checks, "read_sentinel", lambda own: None if unseen and unseen.pop() else read(own))
         with DataRoot.open(tmp_path) as second:
             assert second.id == first.id
 

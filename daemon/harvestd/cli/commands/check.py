@@ -10,15 +10,14 @@ import click
 from harvestd.catalogue import queries
 from harvestd.catalogue.state_dir import problem_with
 from harvestd.cli import completion
+from harvestd.cli.daemon import daemon_pid
 from harvestd.cli.errors import run_interruptible, tell_warning
-from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.load_settings import config_of, settings_of, written_settings
+from harvestd.cli.flags import Flags, config_of, settings_of, with_flags, with_json, written_settings
 from harvestd.cli.output.page import Page, print_json
 from harvestd.cli.output.units import count
-from harvestd.cli.presence import daemon_pid
 from harvestd.errors import ExitCode, Fatal, HarvestError
 from harvestd.harvest.context import target_of
-from harvestd.inventory.file_sd_watch import BadTargets, TargetsFiles
+from harvestd.inventory.file_sd import BadTargets, TargetsFiles
 from harvestd.inventory.host import Host
 from harvestd.inventory.providers import StaticHosts, merged
 from harvestd.remote.ssh.auth import read_certificates, read_key_file

@@ -4,9 +4,8 @@ from typing import Final
 
 import click
 
-from harvestd.cli.client import Absent, DaemonClient
-from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.load_settings import settings_of
+from harvestd.cli.daemon import Absent, DaemonClient
+from harvestd.cli.flags import Flags, settings_of, with_flags, with_json
 from harvestd.cli.output.page import Page, print_json
 from harvestd.errors import ExitCode, Fatal
 

@@ -18,20 +18,19 @@ import click
 from harvestd.catalogue import queries
 from harvestd.catalogue.state_dir import problem_with
 from harvestd.cli import completion
+from harvestd.cli.daemon import daemon_pid
 from harvestd.cli.errors import run_interruptible, tell_warning
-from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.load_settings import settings_of
+from harvestd.cli.flags import Flags, settings_of, with_flags, with_json
 from harvestd.cli.output import units
 from harvestd.cli.output.page import Column, Page, Styled, print_json
-from harvestd.cli.presence import daemon_pid
 from harvestd.convention.scan.snapshot import Listing, Snapshot, TreeState
 from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, HarvestError, HostQuarantined, Retry, concerns_all, unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.connections import connected
 from harvestd.harvest.host.passes import Found, failed_unexpectedly, find_hosts
-from harvestd.harvest.startup.open import open_read_only_context
-from harvestd.inventory.file_sd_watch import BadTargets, TargetsFiles
+from harvestd.harvest.startup import open_read_only_context
+from harvestd.inventory.file_sd import BadTargets, TargetsFiles
 from harvestd.inventory.host import Host
 from harvestd.inventory.lambda_provider import LambdaCloudHosts
 from harvestd.remote.api import Box, BoxFacts

@@ -13,11 +13,10 @@ from typing import Any, Final, Protocol
 
 import click
 
-from harvestd.cli.client import Absent, DaemonClient
 from harvestd.cli.completion import hosts
+from harvestd.cli.daemon import Absent, DaemonClient
 from harvestd.cli.errors import answering, tell_warning
-from harvestd.cli.flags import Flags, with_flags
-from harvestd.cli.load_settings import settings_of, span
+from harvestd.cli.flags import Flags, settings_of, span, with_flags
 from harvestd.errors import ExitCode, Fatal
 from harvestd.telemetry.log import renderer_for
 

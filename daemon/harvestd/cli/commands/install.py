@@ -10,8 +10,17 @@ import click
 
 from harvestd.cli.output.page import Page
 from harvestd.errors import ExitCode, Fatal
-from harvestd.installation.files import OWN_ACCOUNT, Site, account_in, of_system, of_user
-from harvestd.installation.steps import Step, installing, managing, uninstalling
+from harvestd.installation import (
+    OWN_ACCOUNT,
+    Site,
+    Step,
+    account_in,
+    installing,
+    managing,
+    of_system,
+    of_user,
+    uninstalling,
+)
 
 _BOOTED: Final = Path("/run/systemd/system")
 """Exists where systemd runs the machine: sd_booted(3)."""

@@ -9,13 +9,12 @@ import click
 
 from harvestd.catalogue import queries
 from harvestd.cli import completion, explain_details, show_details
+from harvestd.cli.daemon import condition_of, daemon_document, watcher_of
 from harvestd.cli.errors import tell_warning
 from harvestd.cli.explain_details import LocalPlace, local_place, place_of
-from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.load_settings import optional_span, settings_of
+from harvestd.cli.flags import Flags, optional_span, settings_of, with_flags, with_json
 from harvestd.cli.output import hosts_runs, units
 from harvestd.cli.output.page import Page, console_on, print_json
-from harvestd.cli.presence import condition_of, daemon_document, watcher_of
 from harvestd.documents import forms, stored
 from harvestd.documents.stored import Standings
 from harvestd.errors import ExitCode, Fatal
@@ -79,9 +78,9 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
     # rich takes a pipe for a terminal where a variable requests colours; a live screen needs a real one.
     console = console_on(sys.stdout) if watch and not as_json and sys.stdout.isatty() else None
     if console is not None and not console.is_dumb_terminal:
-        from harvestd.cli.watch import loop  # noqa: PLC0415  (rich: only a terminal needs it)
+        from harvestd.cli.watch import watch_status  # noqa: PLC0415  (rich: only a terminal needs it)
 
-        loop.watch(settings, console)
+        watch_status(settings, console)
         return ExitCode.OK
     daemon = watcher_of(settings)
     condition = condition_of(settings, daemon)

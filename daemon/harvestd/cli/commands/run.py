@@ -7,8 +7,7 @@ import click
 
 from harvestd import service
 from harvestd.cli.errors import tell_warning
-from harvestd.cli.flags import Flags, with_flags
-from harvestd.cli.load_settings import config_of, settings_of
+from harvestd.cli.flags import Flags, config_of, settings_of, with_flags
 from harvestd.errors import ExitCode
 from harvestd.harvest.memory import share_arenas
 from harvestd.settings import load, warnings_for

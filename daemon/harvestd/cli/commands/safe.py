@@ -27,18 +27,17 @@ from harvestd.cli.ask_verdict import (
     verdict_now,
     verdict_when_safe,
 )
+from harvestd.cli.daemon import daemon_document, daemon_pid, holder_of
 from harvestd.cli.errors import run_interruptible
-from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.load_settings import settings_of, span
+from harvestd.cli.flags import Flags, settings_of, span, with_flags, with_json
 from harvestd.cli.output import verdict_page
 from harvestd.cli.output.page import Page, print_json
-from harvestd.cli.presence import daemon_document, daemon_pid, holder_of
-from harvestd.cli.wait_requests import Line, one_line
+from harvestd.cli.requests import Line, one_line
 from harvestd.convention.structs import Immutable
 from harvestd.documents import forms
 from harvestd.errors import ExitCode, Fatal, unwrapped
 from harvestd.harvest.host import passes
-from harvestd.harvest.release.manual import examined, release
+from harvestd.harvest.release.release import examined, release
 from harvestd.inventory.host import Host
 from harvestd.inventory.lambda_provider import is_rented
 from harvestd.safety.verdict import Verdict

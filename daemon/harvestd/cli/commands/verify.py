@@ -5,18 +5,17 @@ import sys
 import click
 from sqlalchemy import Connection
 
-from harvestd.audit.auditing import Finding, Kind
 from harvestd.catalogue import queries
 from harvestd.cli import show_details
+from harvestd.cli.daemon import daemon_pid
 from harvestd.cli.errors import run_interruptible, tell_warning
-from harvestd.cli.flags import Flags, with_flags, with_json
-from harvestd.cli.load_settings import settings_of
+from harvestd.cli.flags import Flags, settings_of, with_flags, with_json
 from harvestd.cli.output import units
 from harvestd.cli.output.page import Column, Page, Row, Styled, print_json
-from harvestd.cli.output.progress import progress_of
-from harvestd.cli.presence import daemon_pid
+from harvestd.cli.output.pass_pages import progress_of
 from harvestd.errors import ExitCode, Fatal
 from harvestd.harvest import verification
+from harvestd.harvest.audit import Finding, Kind
 from harvestd.harvest.verification import Subject, set_catalogue_aside
 from harvestd.harvest.verification import repair as repaired
 from harvestd.planning.records import ExperimentRecord, FileRecord

@@ -1,13 +1,20 @@
-"""The plan and the results of a pass: the pages and JSON documents of `harvestd plan` and `harvestd once`."""
+"""A pass for people and programs: its progress, its plan and its results.
+
+The progress is a bar for each host on the terminal of standard error, none off a terminal; it never delays a transfer.
+Plan and results are pages and JSON documents of `harvestd plan` and `harvestd once`.
+"""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
 
 from harvestd.cli.output import lists, units
-from harvestd.cli.output.page import Column, Page, Row, Styled
+from harvestd.cli.output.page import Column, Page, Row, Styled, console_on
 from harvestd.convention.scan.model import LeftOut
 from harvestd.errors import HarvestError
 from harvestd.harvest.host.failures import PassResult
 from harvestd.harvest.host.passes import HostOutcome
+from harvestd.harvest.metrics import NullListener, ProgressListener
 from harvestd.planning.plan import Plan, Waiting
 
 WAITING = (
@@ -265,3 +272,19 @@ def _plan_document(plan: Plan, *, reached: bool) -> dict[str, object]:
         "waiting": waiting_documents(plan.waiting),
         "left_out": lists.left_out_documents(_left_out(plan)),
     }
+
+
+@contextmanager
+def progress_of(hosts: Sequence[str], stream: TextIO) -> Iterator[tuple[ProgressListener, TextIO]]:
+    """Show the progress of a pass over `hosts` on `stream` while the body runs.
+
+    Yield the monitor of the progress, and a stream for lines that do not disturb the bars.
+    """
+    console = console_on(stream)
+    if console is None or console.is_dumb_terminal:
+        yield NullListener(), stream
+        return
+    from harvestd.cli.output.rich_output import Bars, lines_above, progress_on  # noqa: PLC0415  (rich: only a terminal needs it)
+
+    with progress_on(console) as progress:
+        yield Bars(progress, hosts), lines_above(console, stream)

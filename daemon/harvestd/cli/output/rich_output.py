@@ -1,6 +1,6 @@
 """Output on a terminal, drawn by rich: tables, paragraphs, and a progress bar for each host.
 
-The progress bars of a pass on a terminal, one for each host, drawn by rich. `progress` imports this only where there
+The progress bars of a pass on a terminal, one for each host, drawn by rich. `pass_pages` imports this only where there
 is a terminal.
 
 Tables and paragraphs on a terminal, drawn by rich. Paths are often longer than a terminal is wide. So the wide

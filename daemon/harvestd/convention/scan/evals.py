@@ -20,7 +20,7 @@ from harvestd.convention.kinds import (
     run_name,
 )
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.rules import INCLUDED, Exclusion, Exclusions, Selection
+from harvestd.convention.rules import INCLUDED, Exclusion, Exclusions, Selection, synced_runs
 from harvestd.convention.scan.model import (
     EvalContents,
     EvalDir,
@@ -33,7 +33,6 @@ from harvestd.convention.scan.model import (
 )
 from harvestd.convention.scan.skipped import NO_METRICS, UNKNOWN, Leftovers
 from harvestd.convention.scan.snapshot import Entry, EntryType, Tree, Version
-from harvestd.convention.scan.wandb import synced_runs
 from harvestd.convention.structs import Immutable
 
 _RECORDS = frozenset(RECORDS_FILES)

@@ -10,11 +10,10 @@ from msgspec import Struct, field
 
 from harvestd.convention.kinds import LossKind
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.rules import Exclusion, Exclusions, Selection
+from harvestd.convention.rules import Exclusion, Exclusions, Selection, synced_runs
 from harvestd.convention.scan.model import LeftOut, SymbolicLink
 from harvestd.convention.scan.skipped import Leftovers
 from harvestd.convention.scan.snapshot import Delta, Entry, EntryType, Listing, Tree
-from harvestd.convention.scan.wandb import synced_runs
 
 
 class Home(Protocol):

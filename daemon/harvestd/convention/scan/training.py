@@ -14,12 +14,11 @@ from harvestd.convention.kinds import (
     run_name,
 )
 from harvestd.convention.paths import RemotePath
-from harvestd.convention.rules import INCLUDED, Exclusion, Exclusions, Selection
+from harvestd.convention.rules import INCLUDED, Exclusion, Exclusions, Selection, synced_runs
 from harvestd.convention.scan.links import leads_to, places_not_walked
 from harvestd.convention.scan.model import Group, RunDir, Source, Wanted, marker_last
 from harvestd.convention.scan.skipped import UNKNOWN, Leftovers
 from harvestd.convention.scan.snapshot import Entry, EntryType, Tree
-from harvestd.convention.scan.wandb import synced_runs
 
 _UNKNOWN = Exclusion(UNKNOWN, loss=LossKind.OUTSIDE_FILES)
 MARKER = "training_info.json"

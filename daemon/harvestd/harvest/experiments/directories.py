@@ -21,7 +21,7 @@ from harvestd.errors import Fatal
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord
 from harvestd.store.errors import Conflict, Damaged, Refused
-from harvestd.store.manifest_file import manifest_owner
+from harvestd.store.manifest import manifest_owner
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger

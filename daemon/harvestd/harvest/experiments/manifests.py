@@ -16,8 +16,18 @@ from harvestd.harvest.change_feed import Debouncer
 from harvestd.harvest.context import Context
 from harvestd.planning.records import UNFILED, ExperimentRecord, FileRecord, RunRecord
 from harvestd.store.errors import Conflict, Damaged, Refused
-from harvestd.store.manifest_file import manifest_owner, write_manifest
-from harvestd.store.manifest_model import Experiment, FiledFile, FileState, LeftOut, MadeLink, Manifest, NamePart, Run
+from harvestd.store.manifest import (
+    Experiment,
+    FiledFile,
+    FileState,
+    LeftOut,
+    MadeLink,
+    Manifest,
+    NamePart,
+    Run,
+    manifest_owner,
+    write_manifest,
+)
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger

@@ -31,13 +31,13 @@ from harvestd.convention.structs import Immutable
 from harvestd.errors import HarvestError
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
-from harvestd.harvest.startup.recovery import settle
+from harvestd.harvest.recovery import settle
 from harvestd.harvest.transfer.rehash import Hashed, hash_there
 from harvestd.inventory.host import Host
 from harvestd.planning.records import ExperimentRecord, FileRecord
 from harvestd.planning.renamed import EvalsOnHost, RenamedEval, moved_evals, moved_events
 from harvestd.remote.api import Reader
-from harvestd.store.ops.move import move
+from harvestd.store.move import move
 from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event

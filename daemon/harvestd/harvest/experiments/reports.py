@@ -16,9 +16,9 @@ from harvestd.errors import DiskFull, HarvestError, Retry
 from harvestd.harvest.change_feed import Debouncer
 from harvestd.harvest.context import Context
 from harvestd.planning.index import PlanningIndex
-from harvestd.report import making, pictures
-from harvestd.report.configured import Known
-from harvestd.report.copies import Placed
+from harvestd.report import analysis, making
+from harvestd.report.analysis import Placed
+from harvestd.report.small_files import Known
 from harvestd.store.errors import Conflict, Damaged, Refused
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
@@ -172,7 +172,7 @@ class Reports:
     def _draws(self) -> bool:
         if not self._context.settings.report.pictures:
             return False
-        if pictures.can_draw():
+        if analysis.can_draw():
             return True
         if not self._said_plain:
             self._said_plain = True
@@ -190,7 +190,7 @@ class Reports:
             return
         began = time.monotonic()
         try:
-            drawing = await making.draw(self._root, known, placed, pictures.cache_in(self._context.settings.state))
+            drawing = await making.draw(self._root, known, placed, analysis.cache_in(self._context.settings.state))
             self._may_draw = time.monotonic() + _REST * (time.monotonic() - began)
             async with self._context.directory_lock.still():
                 known = await self._known(identifier)

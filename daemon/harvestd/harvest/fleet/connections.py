@@ -23,10 +23,9 @@ from harvestd.inventory.host import Host
 from harvestd.remote.api import Box, BoxFacts, Limits
 from harvestd.remote.open import open_box
 from harvestd.remote.ssh.connect import connect
-from harvestd.remote.ssh.connection import Connection
+from harvestd.remote.ssh.connection import Connection, Hops
 from harvestd.remote.ssh.errors import HostKeyChanged
 from harvestd.remote.ssh.host_keys import HostKey
-from harvestd.remote.ssh.jump_hosts import Hops
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 

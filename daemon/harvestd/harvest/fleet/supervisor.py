@@ -22,7 +22,7 @@ from harvestd.catalogue.entries import ENDING, FAILED, HostRecord
 from harvestd.errors import DiskFull, HostQuarantined, Retry, concerns_all, unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.connections import connected
-from harvestd.harvest.fleet.metrics import FleetMetrics
+from harvestd.harvest.metrics import FleetMetrics
 from harvestd.harvest.sync import Broadcast, first_of
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Box

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from harvestd.bulkhead import backoff
 from harvestd.convention.structs import Immutable
-from harvestd.harvest.monitor import NullListener, ProgressListener
+from harvestd.harvest.metrics import NullListener, ProgressListener
 from harvestd.planning.plan import Waiting
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger

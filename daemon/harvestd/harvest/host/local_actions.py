@@ -19,9 +19,9 @@ from harvestd.harvest.transfer.publish import Refusals
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FileMove, Link, Plan, Removal, UpdateReason
 from harvestd.planning.records import sections_of
-from harvestd.store.ops.move import make_link, pointed
-from harvestd.store.ops.remove import all_stand, remove, remove_empty
+from harvestd.store.move import make_link, pointed
 from harvestd.store.publish import Result
+from harvestd.store.remove import all_stand, remove, remove_empty
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger

@@ -23,12 +23,12 @@ from harvestd.harvest.state import Outlook
 from harvestd.harvest.sync import in_slices
 from harvestd.harvest.transfer.publish import Refusals
 from harvestd.inventory.host import Host
+from harvestd.planning.destinations import possible
 from harvestd.planning.host_plan.planner import HostPlanner
 from harvestd.planning.host_plan.situation import Situation
 from harvestd.planning.left_behind import Fates
 from harvestd.planning.plan import Plan
 from harvestd.planning.records import NotLoaded, Section
-from harvestd.planning.run_filter import possible
 from harvestd.planning.run_status import Life
 from harvestd.remote.api import REST_PER_SCAN, Box, BoxFacts, OwnScan
 

@@ -28,10 +28,9 @@ from harvestd.errors import (
 from harvestd.harvest.context import Context
 from harvestd.harvest.fleet.connections import connected
 from harvestd.harvest.fleet.fleet import Fleet
-from harvestd.harvest.fleet.metrics import FleetMetrics
 from harvestd.harvest.host.failures import PassResult
-from harvestd.harvest.monitor import NullListener, ProgressListener
-from harvestd.harvest.startup.open import open_context, open_read_only_context
+from harvestd.harvest.metrics import FleetMetrics, NullListener, ProgressListener
+from harvestd.harvest.startup import open_context, open_read_only_context
 from harvestd.harvest.sync import Broadcast
 from harvestd.inventory.host import Host
 from harvestd.inventory.providers import Providers, placed
@@ -129,7 +128,7 @@ async def visited(hosts: Sequence[Host], context: Context, root: DataRoot) -> li
 async def _single_pass(host: Host, context: Context, root: DataRoot) -> PassResult:
     async with connected(host, context) as (box, facts):
         await context.catalogue_opened.wait()
-        from harvestd.harvest.host.single_pass import SinglePass  # noqa: PLC0415  (imported by a thread of `startup.open`)
+        from harvestd.harvest.host.executor import SinglePass  # noqa: PLC0415  (imported by a thread of `startup.open`)
 
         return await SinglePass(host, context, root, box, facts).make()
 
@@ -227,7 +226,7 @@ async def looked_at_once(settings: Settings, host: Host) -> Verdict:
     async with open_context(settings, NullListener()) as (context, root):
         context.fleet.known = 1
         await context.catalogue_opened.wait()
-        from harvestd.harvest.verdict.on_demand import judged_alone  # noqa: PLC0415  (the same)
+        from harvestd.harvest.verdict.service import judged_alone  # noqa: PLC0415  (the same)
 
         try:
             return await judged_alone(host, context, root)

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from harvestd.catalogue.entries import Decision, ReleaseOutcome
 from harvestd.convention.structs import Immutable, value
-from harvestd.harvest.verdict.service import Judged
+from harvestd.harvest.state import Judged
 from harvestd.inventory.host import Host
 from harvestd.inventory.lambda_api import Instance
 from harvestd.inventory.lambda_provider import is_rented

@@ -31,7 +31,7 @@ from harvestd.convention.scan.completeness import CHECKED, HEAD_BYTES, check_con
 from harvestd.convention.scan.snapshot import Version
 from harvestd.convention.structs import Immutable
 from harvestd.harvest.context import Context
-from harvestd.harvest.startup.recovery import settle
+from harvestd.harvest.recovery import settle
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FetchFile, FetchGroup
 from harvestd.planning.records import FileRecord, sections_of

@@ -1,6 +1,6 @@
 """Verdicts for processes outside the daemon: made on request, and stored in the catalogue.
 
-The verdicts are computed elsewhere (`on_demand`, and each host's own task). A stored verdict contains its time; an old
+The verdicts are computed elsewhere (`service`, in each host's own task). A stored verdict contains its time; an old
 one says nothing about the present.
 
 How long a verdict may take, by the configured limits: no waiting task gives up before one of its parts does. The
@@ -97,7 +97,7 @@ class Verdicts:
         if host is None:
             return f"{REFUSED}no inventory lists it any more"
         await self._await_first_look(host)
-        from harvestd.harvest.verdict.on_demand import judged  # noqa: PLC0415  (imported by the fleet)
+        from harvestd.harvest.verdict.service import judged  # noqa: PLC0415  (imported by the fleet)
 
         verdict = await judged(host, self._context)
         if self._record(identity) is None:

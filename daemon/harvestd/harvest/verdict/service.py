@@ -1,9 +1,11 @@
-"""Keeps the verdict on one connected host: cheap after each scan, in full if the cheap one has no objections left.
+"""Verdicts on one host: kept by the task that watches it, cheap after each scan, and in full on demand.
 
 A full verdict costs the host a scan of every entry. So it is only computed when nothing else speaks against safety, or
 on request; in between, the regular scans show why the host is not safe.
 
 The newest verdict on a host and its age. A plain value: display its age along with it, and check it before acting.
+
+`HostState.verdict` is the newest verdict on a host with its age; `verdict.service` updates it.
 """
 
 import time
@@ -13,38 +15,21 @@ from typing import Final
 
 import anyio
 
-from harvestd.catalogue.entries import VerdictRecord
-from harvestd.convention.structs import Immutable
 from harvestd.harvest.context import Context
+from harvestd.harvest.fleet.connections import connected
+from harvestd.harvest.host.observer import Observer
+from harvestd.harvest.state import Judged
 from harvestd.harvest.sync import Broadcast
+from harvestd.harvest.verdict import requests
 from harvestd.harvest.verdict.evidence import EvidenceCollector, Looked, accepted
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
 from harvestd.safety.check import judge
 from harvestd.safety.inputs import Evidence
-from harvestd.safety.verdict import Answer, Loss, ReasonKind, Verdict, document_of
+from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Verdict, document_of
+from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
-
-
-class Judged(Immutable):
-    """A verdict on one host."""
-
-    verdict: Verdict
-    at: float
-    """When it was made, in Unix time by the local clock."""
-    idle_since: float | None = None
-    """Since when nothing has changed and nothing runs there, as far as observed, in Unix time.
-
-    None: the host is at work, or this is unknown.
-    """
-    still_since: float | None = None
-    """The same moment in monotonic seconds. It stays the same until something changes."""
-
-    def record_of(self, host: Host) -> VerdictRecord:
-        """Return it as the catalogue records it; `host` is the one that was judged."""
-        return VerdictRecord(host.identity, host.name, self.verdict, self.at, self.idle_since, host.cents_per_hour)
-
 
 _AT_LEAST: Final = 60.0
 _AT_MOST: Final = 600.0
@@ -197,3 +182,38 @@ def record(host: Host, context: Context, verdict: Verdict, still_since: float | 
 def _shown(loss: Loss) -> str:
     size = "of unknown size" if loss.size is None else f"{loss.size} bytes"
     return f"{loss.kind}: {loss.what} ({size})"
+
+
+async def judged(host: Host, context: Context) -> Verdict:
+    """Make a full scan of a host, connected or not, and return its verdict, which is also stored in its `HostState`.
+
+    A host that is not being watched is not safe, nor is one that can't be scanned within `requests.to_judge`.
+    """
+    judging = context.states.of(host.identity).judging
+    if judging is None:
+        verdict = not_watched(context, host.identity)
+    else:
+        seconds = requests.to_judge(context.limits)
+        with anyio.move_on_after(seconds):
+            return await judging.ask()
+        detail = (
+            f"no whole scan came to an end within {seconds:.0f} s; limits.scan_time says how long one may take, and "
+            "limits.inspect_time how long what is asked beside it"
+        )
+        why = Reason(ReasonKind.NOT_LOOKED_AT, detail)
+        verdict = Verdict(Answer.NOT_SAFE, (why,), accepted=accepted(context))
+    record(host, context, verdict)
+    return verdict
+
+
+async def judged_alone(host: Host, context: Context, root: DataRoot) -> Verdict:
+    """Connect to a host that is not watched, scan it once, and return the verdict: never safe, but with all reasons.
+
+    Fetches nothing. Raise `Retry` and `HostQuarantined` if the host can't be read.
+    """
+    async with connected(host, context) as (box, facts):
+        await context.catalogue_opened.wait()
+        observer = Observer(host, context, box, facts)
+        await observer.scan()
+        gathering = EvidenceCollector(host, context, root, box, observer)
+        return judge(await gathering.whole(observer.scan_all, lambda: 0))

@@ -11,7 +11,7 @@ from itertools import chain
 
 from harvestd.convention.scan.model import EvalDir, RunDir, ScanResult
 from harvestd.convention.structs import Immutable, Steps, finished
-from harvestd.planning.destinations import Placing
+from harvestd.planning.destinations import Placing, belonging, possible
 from harvestd.planning.host_plan.draft import Draft, QuietPart
 from harvestd.planning.host_plan.eval_planner import EvalPlanner
 from harvestd.planning.host_plan.run_planner import RunPlanner
@@ -19,7 +19,6 @@ from harvestd.planning.host_plan.situation import Situation
 from harvestd.planning.index import ANY_REQUEST
 from harvestd.planning.plan import Plan
 from harvestd.planning.records import Missing
-from harvestd.planning.run_filter import belonging, possible
 from harvestd.planning.run_status import Life
 
 

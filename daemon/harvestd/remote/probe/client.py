@@ -31,10 +31,10 @@ from harvestd.remote.probe import decode, protocol
 from harvestd.remote.probe.decode import ScanEnd
 from harvestd.remote.probe.decode_records import BrokenAnswer, circumstances, link_targets
 from harvestd.remote.probe.known_trees import RemoteIndex
-from harvestd.remote.probe.process import ProbeProcess, broken, stamp_of
+from harvestd.remote.probe.process import ProbeProcess, Running, broken
 from harvestd.remote.probe.protocol import Frame, Letter, Pulse
 from harvestd.remote.probe.reader import ProbeReader
-from harvestd.remote.probe.restart import Running
+from harvestd.remote.probe.session import stamp_of
 from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.errors import LinkLost, quoted
 from harvestd.remote.ssh.flood_guard import MessageRate

@@ -12,9 +12,8 @@ from harvestd.errors import HarvestError
 from harvestd.remote.api import Chunk, Closed, Failed, Opened, ReadEvent, ReadRequest, Whole
 from harvestd.remote.probe import decode
 from harvestd.remote.probe.decode_records import BrokenAnswer
-from harvestd.remote.probe.process import ProbeProcess, broken
+from harvestd.remote.probe.process import ProbeProcess, Running, broken
 from harvestd.remote.probe.protocol import Frame, Letter
-from harvestd.remote.probe.restart import Running
 from harvestd.remote.ssh.connection import Connection
 
 _AT_ONCE = 256

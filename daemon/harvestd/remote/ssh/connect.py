@@ -29,6 +29,7 @@ from harvestd.remote.ssh.connection import (
     UNANSWERED_KEEPALIVES,
     Connection,
     Ending,
+    Hops,
     algorithms_of,
 )
 from harvestd.remote.ssh.errors import (
@@ -42,7 +43,6 @@ from harvestd.remote.ssh.errors import (
 )
 from harvestd.remote.ssh.flood_guard import Meter
 from harvestd.remote.ssh.host_keys import HostKey, PinCheck, PinStore
-from harvestd.remote.ssh.jump_hosts import Hops
 from harvestd.remote.ssh.run_ssh import in_thread
 from harvestd.remote.ssh.target import Target
 from harvestd.remote.ssh.transport import JUMP_HOST, Dialer, ProxyCommand

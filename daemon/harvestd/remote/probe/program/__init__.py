@@ -33,7 +33,7 @@ first request and since, and at most one send beyond that: SSH's own windows do 
 buffer. The credit counts frames as they are unpacked, each with its head, except for the heads of D.
 """
 
-FILES = ("wire", "requests", "places", "folders", "notices", "news", "looks", "watching", "readings", "facts", "main")
+FILES = ("wire", "requests", "places", "folders", "notices", "scans", "watching", "readings", "facts", "main")
 """The modules that are sent, in the order in which they are joined."""
 
 LATER = ("sessions", "carriers", "belongings", "checkouts", "links", "circumstances")

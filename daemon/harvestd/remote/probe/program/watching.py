@@ -1,6 +1,6 @@
 """Decide when to scan: on request, in each interval, and when the kernel reports changes.
 
-The three kinds of scan (whole, light, noticed) are described in `looks`.
+The three kinds of scan (whole, light, noticed) are described in `scans`.
 """
 
 import os
@@ -9,7 +9,6 @@ import time
 from collections import deque
 
 from harvestd.remote.probe.program.folders import NO_WATCH, WatchedTree
-from harvestd.remote.probe.program.looks import Look
 from harvestd.remote.probe.program.notices import LOCAL, NoNotices, Notices
 from harvestd.remote.probe.program.places import (
     SECOND,
@@ -19,6 +18,7 @@ from harvestd.remote.probe.program.places import (
     to_raw,
 )
 from harvestd.remote.probe.program.requests import Requests, tidy
+from harvestd.remote.probe.program.scans import Look
 from harvestd.remote.probe.program.wire import Output
 
 TYPE_CHECKING = False

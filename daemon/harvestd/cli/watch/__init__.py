@@ -1,1 +1,0 @@
-"""The live screen of `harvestd status --watch`."""

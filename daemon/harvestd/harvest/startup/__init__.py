@@ -1,1 +1,0 @@
-"""Start-up of a process that works on a data root: opens it, settles interrupted work, rebuilds, repairs."""
