@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 _AT_ONCE: Final = 8
 """Enough to keep one processor busy with distant hosts."""
-_LONGEST: Final = 2.0
-"""Seconds: a hundred slow hosts have all begun within half a minute."""
+_LONGEST: Final = 6.0
+"""Seconds: a hundred slow hosts have all begun after a minute and a quarter. With less, a hundred usual ones would all
+begin before the first of them is complete, and take their memory at the same time."""
 
 
 class StartGate:
