@@ -170,17 +170,17 @@ class _Requests:
         return JSONResponse(state(self._source, await self._free_bytes()))
 
     async def hosts(self, _request: Request) -> Response:
-        from harvestd.api import lists  # noqa: PLC0415  (the database, which a start without requests needs later)
+        from harvestd.documents import stored  # noqa: PLC0415  (the database, which a start without requests needs later)
 
-        return await _read(partial(lists.hosts, self._source.context.settings))
+        return await _read(partial(stored.all_hosts, self._source.context.settings))
 
     async def runs(self, request: Request) -> Response:
         limit = request.query_params.get("limit", str(_RUNS))
         if request.query_params.keys() - {"limit"} or not _NUMBER.fullmatch(limit) or int(limit) > _MOST_RUNS:
             return error(400, f"the only parameter is limit, a number up to {_MOST_RUNS}")
-        from harvestd.api import lists  # noqa: PLC0415  (the same)
+        from harvestd.documents import stored  # noqa: PLC0415  (the same)
 
-        return await _read(partial(lists.runs, self._source.context.settings, int(limit)))
+        return await _read(partial(stored.all_runs, self._source.context.settings, int(limit)))
 
     async def metrics(self, _request: Request) -> Response:
         return Response(metrics.metrics(self._source, await self._free_bytes()), media_type=metrics.CONTENT_TYPE)

@@ -1,7 +1,12 @@
-"""The hosts and runs of the catalogue, which need no running daemon to be read."""
+"""The hosts and runs of the catalogue, which need no running daemon to be read, also as whole documents for the API.
+
+`all_hosts` and `all_runs` return documents with escaped texts; call them in a thread. They raise `HarvestError` as
+opening the catalogue does.
+"""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection
@@ -85,3 +90,25 @@ def directory_of(run: RunRecord, experiments: Mapping[str, ExperimentRecord]) ->
     """Return the directory of a run's experiment; None: it has none yet."""
     found = experiments.get(run.experiment) if run.experiment else None
     return found.directory if found else None
+
+
+def all_hosts(settings: Settings) -> dict[str, object]:
+    """Return all hosts that are configured or were ever seen, by name."""
+    with queries.questions(settings.state) as connection:
+        views = hosts(connection, settings)
+    return {"hosts": _escaped([view.document(watched=view.is_watched(daemon=True)) for view in views])}
+
+
+def all_runs(settings: Settings, limit: int) -> dict[str, object]:
+    """Return the newest `limit` runs that were ever seen, newest first."""
+    with queries.questions(settings.state) as connection:
+        found = list(islice(queries.runs(connection), limit))
+        experiments = queries.experiments(connection)
+        standings = Standings(connection)
+    return {"runs": _escaped(run_documents(found, experiments, standings))}
+
+
+def _escaped(found: list[Document]) -> list[object]:
+    from harvestd.telemetry.serialize import plain  # noqa: PLC0415  (structlog: only the API needs it)
+
+    return [plain(document) for document in found]
