@@ -3,10 +3,10 @@
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from harvestd.catalogue.loading import Lease
 from harvestd.convention.kinds import RunName, finetuned, run_name
 from harvestd.convention.metadata.models import model_in_names
 from harvestd.convention.metadata.naming import UNKNOWN, ExperimentName, Part, is_plain, name_run
@@ -28,6 +28,9 @@ from harvestd.store.publish import Result
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
+
+if TYPE_CHECKING:
+    from harvestd.catalogue.loading import Lease
 
 _UNREAD = Version(-1, 0)
 """The version of a config.yaml that was not read: if the run appears after all, it is read then."""
@@ -197,7 +200,7 @@ class AutomaticNames:
         """Maps a run's remote path to the version of step_final for which its name is up to date."""
 
     async def follow(
-        self, seen: ScanResult, plan: Plan, sightings: StabilityTracker, quiet: float, lease: Lease
+        self, seen: ScanResult, plan: Plan, sightings: StabilityTracker, quiet: float, lease: "Lease"
     ) -> None:
         """Rename what has finished, is all here, and has not grown for `quiet` seconds. Raise `HaltedForSafety`.
 
