@@ -7,6 +7,10 @@ MINUTES ?= 30
 # Test files that run at the same time: three for each core, since most tests wait for other processes.
 WORKERS ?= $(shell expr 3 '*' $$(nproc))
 PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Where `make test` keeps the files of tests: in memory if there is enough of it and programs may be run there. On a disk
+# they wait for each fsync. `make test-slow` keeps to the disk, and so does `make test TMPDIR=/var/tmp`.
+MEMORY = $(shell findmnt --noheadings --output OPTIONS --target /dev/shm | grep --invert-match --word-regexp noexec \
+    > /dev/null && [ $$(df --output=avail --block-size=1G /dev/shm | tail -n 1) -ge 4 ] && echo /dev/shm)
 
 # Whatever the environment says: what is compiled once is not compiled again by each process.
 export PYTHONDONTWRITEBYTECODE =
@@ -40,7 +44,7 @@ demo: .venv/installed  ## watch the daemon bring home an embedded fleet of made-
 
 test: .venv/rewritten  ## run all tests; real OpenSSH servers need sshd (apt install openssh-server)
 	rm -f .faults
-	$(BIN)/python -m pytest -m "not slow" $(PARALLEL) --durations=25
+	TMPDIR=$(or $(TMPDIR),$(MEMORY)) $(BIN)/python -m pytest -m "not slow" $(PARALLEL) --durations=25
 
 test-slow: .venv/rewritten  ## run the tests that take minutes: crashes by the dozen, hostile boxes under load
 	HARVESTD_TEST_EXAMPLES=all $(BIN)/python -m pytest -m "not slow" $(PARALLEL) tests/property
