@@ -6,13 +6,13 @@ from contextlib import suppress
 from typing import NoReturn
 
 from harvestd.cli.app import app
-from harvestd.cli.errors import ended, tell_bug
+from harvestd.cli.errors import ended, print_bug
 
 
 def main() -> NoReturn:
     """Run the command line and end the process with its exit code, one of `errors.ExitCode`."""
     # Python's default hook would print a host's text, or a secret, unescaped.
-    sys.excepthook = tell_bug
+    sys.excepthook = print_bug
     # click's own error handling is switched off: `ended` prints all errors in one form.
     code = ended(lambda: app.main(prog_name="harvestd", standalone_mode=False))
     for stream in (sys.stdout, sys.stderr):

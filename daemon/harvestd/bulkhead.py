@@ -79,7 +79,7 @@ class Bulkhead:
             log.debug(self._event, error=str(error))
             return
         self._counted(subject)
-        if not self._is_news(subject, error):
+        if not self._is_new(subject, error):
             log.debug(self._event, error=described(error))
         elif isinstance(error, HarvestError):
             # The message is complete by itself; the traceback is of no interest.
@@ -87,7 +87,7 @@ class Bulkhead:
         else:
             log.error(self._event, error=described(error), exc_info=error)
 
-    def _is_news(self, subject: str, error: Exception) -> bool:
+    def _is_new(self, subject: str, error: Exception) -> bool:
         key, now = (subject, _kind(error)), self._clock()
         last = self._reported.get(key)
         if last is not None and now - last < _REPORT_AGAIN:

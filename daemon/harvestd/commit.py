@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-_PATIENCE: Final = 2.0
+_TIMEOUT: Final = 2.0
 """Seconds for git to answer: a version string is not worth waiting for a network file system."""
 _QUESTION: Final = ("describe", "--always", "--dirty", "--exclude=*")
 
@@ -32,7 +32,7 @@ def described(checkout: Path) -> str:
             check=False,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
             text=True,
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT,
         )
     except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
         return ""

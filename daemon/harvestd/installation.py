@@ -245,7 +245,7 @@ def _quoted(path: Path, before: str = "") -> str:
 Run = Callable[[Sequence[str], str], None]
 """Runs a program as the account of that name (empty: as the caller); raises `Fatal` where it fails."""
 
-_PATIENCE: Final = 60.0
+_TIMEOUT: Final = 60.0
 """Seconds for a program to finish."""
 
 
@@ -275,7 +275,7 @@ def run(command: Sequence[str], account: str = "") -> None:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT,
             user=account or None,
             group=pwd.getpwnam(account).pw_gid if account else None,
             extra_groups=[] if account else None,

@@ -42,7 +42,7 @@ from harvestd.telemetry.service_manager import Deadlines, ServiceManager
 
 _KILLED_BY = 128
 """Added to a signal's number, as shells do, for the exit code of a process that the signal ended."""
-_PATIENCE = timedelta(seconds=60)
+_TIMEOUT = timedelta(seconds=60)
 """How long the service manager should wait from one request for more time to the next."""
 _BEAT = 5.0
 """Seconds between two reports to the service manager, unless its watchdog needs them more often."""
@@ -73,12 +73,12 @@ async def run(
                     scan_now.ring()
                     retry_now.ring()
 
-                answers = {signal.SIGUSR1: scan, signal.SIGHUP: reloading.ask}
+                answers = {signal.SIGUSR1: scan, signal.SIGHUP: reloading.request}
                 await listening.start(_obey_signals, working, manager, answers)
                 opening = anyio.CancelScope()
                 listening.start_soon(_ask_for_time, manager, opening)
                 # A command that holds the data root ends by itself; exiting here instead would leave the unit down.
-                waiting = open_context(settings, tally, kind=HolderKind.DAEMON, patience=math.inf)
+                waiting = open_context(settings, tally, kind=HolderKind.DAEMON, wait=math.inf)
                 async with waiting as (context, root), anyio.create_task_group() as tasks:
                     context.signals.scan_now = retry_now
                     await context.catalogue_opened.wait()
@@ -92,7 +92,7 @@ async def run(
                         hosts=len(settings.hosts),
                     )
                     fleet = Fleet(context, root, scan_now, tally)
-                    source = Source(context, root, tally, scan_now, reloading.ask)
+                    source = Source(context, root, tally, scan_now, reloading.request)
                     await tasks.start(_answer, source)
                     await tasks.start(fleet.run)
                     source.ready.set()
@@ -102,7 +102,7 @@ async def run(
                     tasks.start_soon(keep_running, "collection", partial(collect, tally))
                     tasks.start_soon(keep_running, "records", partial(drop_unused, context))
                     tasks.start_soon(keep_running, "release", partial(_keep_releasing, context))
-                    manager.tell(service_manager.READY)
+                    manager.notify(service_manager.READY)
                     ready()
                     tasks.start_soon(keep_running, "configuration", partial(reloading.run, fleet.adopt))
                     tasks.start_soon(keep_running, "jobs", JobWatch(context, scan_now).run)
@@ -122,9 +122,9 @@ async def _keep_reports(context: Context, root: DataRoot) -> None:
 async def _keep_releasing(context: Context) -> None:
     await anyio.to_thread.run_sync(import_module, "harvestd.harvest.release.release")
     from harvestd.harvest.release.release import AutoRelease  # noqa: PLC0415  (imported just now)
-    from harvestd.harvest.verdict.service import judged  # noqa: PLC0415  (imported by the fleet)
+    from harvestd.harvest.verdict.service import full_verdict  # noqa: PLC0415  (imported by the fleet)
 
-    await AutoRelease(context, judged).run()
+    await AutoRelease(context, full_verdict).run()
 
 
 async def _answer(source: Source, *, task_status: TaskStatus[None]) -> None:
@@ -153,7 +153,7 @@ async def _ask_for_time(manager: ServiceManager, opening: anyio.CancelScope) -> 
     with opening:
         while manager.listens:
             line = "starts: opens the data root, or waits for a command that holds it"
-            manager.tell(service_manager.more_time(_PATIENCE), service_manager.status(line))
+            manager.notify(service_manager.more_time(_TIMEOUT), service_manager.status(line))
             await anyio.sleep(_BEAT)
 
 
@@ -163,19 +163,19 @@ async def _report(manager: ServiceManager, line: Callable[[], str], deadlines: D
     Without a service manager they are still reported as events. An outage of all hosts is no reason for a restart.
     """
     half = manager.watchdog.total_seconds() / 2 if manager.watchdog else _BEAT
-    told = ""
+    reported = ""
     while True:
         stuck = deadlines.overdue()
-        if stuck and stuck != told:
+        if stuck and stuck != reported:
             get_logger().error(Event.SERVICE_STUCK, what=stuck)
-        told = stuck
+        reported = stuck
         if stuck:
-            manager.tell(service_manager.status(f"stuck, past its deadline: {stuck}"))
+            manager.notify(service_manager.status(f"stuck, past its deadline: {stuck}"))
         elif manager.listens:
-            words = [service_manager.ALIVE] if manager.watchdog else []
+            messages = [service_manager.ALIVE] if manager.watchdog else []
             with failures.containing("service manager"):
-                words.append(service_manager.status(line()))
-            manager.tell(*words)
+                messages.append(service_manager.status(line()))
+            manager.notify(*messages)
         await anyio.sleep(min(half, _BEAT))
 
 
@@ -196,6 +196,6 @@ async def _obey_signals(
                 os._exit(_KILLED_BY + number)
             else:
                 stopping = True
-                manager.tell(service_manager.STOPPING)
+                manager.notify(service_manager.STOPPING)
                 get_logger().info(Event.SERVICE_STOPPING, reason=signal.Signals(number).name)
                 working.cancel()

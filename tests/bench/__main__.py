@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for place in (options.ram, options.disk)
         )
         program = Program(options.harvestd.absolute())
-        laboratory = Laboratory(ram, disk, program, options.runs, options.scale, options.minutes, options.patience)
+        laboratory = Laboratory(ram, disk, program, options.runs, options.scale, options.minutes, options.timeout)
         return _measure(laboratory, options.only, options.json)
 
 

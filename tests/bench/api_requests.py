@@ -46,10 +46,10 @@ class Requests(AbstractContextManager["Requests"]):
             raise Unmeasurable(f"{self.target} was not answered: {self._failure or 'too little time'}")
         return list(self.seconds)
 
-    def wait_for_failure(self, patience: float) -> bool:
-        """Return whether a request failed within `patience` seconds."""
+    def wait_for_failure(self, timeout: float) -> bool:
+        """Return whether a request failed within `timeout` seconds."""
         if self._thread is not None:
-            self._thread.join(patience)
+            self._thread.join(timeout)
         return bool(self._failure)
 
     def _ask(self) -> None:

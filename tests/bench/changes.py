@@ -113,7 +113,7 @@ def _shares(host: Grown, laboratory: Laboratory) -> Iterator[float]:
             began, before = time.monotonic(), host.daemon.processor_time()
             grow(max(2.0, _WINDOW * scale))
             yield 100 * (host.daemon.processor_time() - before) / (time.monotonic() - began)
-    give_up = time.monotonic() + ours.PATIENCE
+    give_up = time.monotonic() + ours.TIMEOUT
     while host.workstation.log_size() != log.stat().st_size:
         if time.monotonic() > give_up:
             raise Unmeasurable(f"{log} was not followed to its end")

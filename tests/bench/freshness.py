@@ -28,7 +28,7 @@ _SAMPLES = 200
 _SHORTEST, _LONGEST = 0.050, 0.300
 """Seconds between two evals."""
 _CHECKPOINT = 10**9
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 _TICK = 0.001
 _RUN = 0
 _ADAPTERS = "*/training_run/training_state/step_final/model/adapter_model.safetensors"
@@ -59,12 +59,12 @@ class Arrivals(AbstractContextManager["Arrivals"]):
         with self._lock:
             self._waiting[path] = since
 
-    def wait(self, patience: float) -> None:
+    def wait(self, timeout: float) -> None:
         """Wait until all have come; raises `Unmeasurable` where some don't."""
-        give_up = time.monotonic() + patience
+        give_up = time.monotonic() + timeout
         while self._waiting:
             if time.monotonic() > give_up:
-                raise Unmeasurable(f"{len(self._waiting)} evals did not come home in {patience:.0f} s")
+                raise Unmeasurable(f"{len(self._waiting)} evals did not come home in {timeout:.0f} s")
             time.sleep(_TICK)
 
     def _look(self) -> None:
@@ -104,7 +104,7 @@ def quiet(laboratory: Laboratory) -> Iterator[Row]:
             for _ in range(samples):
                 writer.write(arrivals)
                 _pause()
-            arrivals.wait(_PATIENCE)
+            arrivals.wait(_TIMEOUT)
         _ = daemon.pid
         taken = _milliseconds(arrivals)
     work = f"close() on the box to its place at home, {_FAR:g} ms"
@@ -121,13 +121,13 @@ def beside_a_checkpoint(laboratory: Laboratory) -> Iterator[Row]:
             for run in count(_RUN + 1):
                 _appear(box, run, size, daemon)
                 before = len(arrivals.seconds)
-                give_up = time.monotonic() + _PATIENCE
+                give_up = time.monotonic() + _TIMEOUT
                 while len(list(daemon.workstation.home.glob(_ADAPTERS))) < run - _RUN:
                     if time.monotonic() > give_up:
-                        raise Unmeasurable(f"a checkpoint of {size:,} bytes did not come home in {_PATIENCE:.0f} s")
+                        raise Unmeasurable(f"a checkpoint of {size:,} bytes did not come home in {_TIMEOUT:.0f} s")
                     writer.write(arrivals)
                     _pause()
-                arrivals.wait(_PATIENCE)
+                arrivals.wait(_TIMEOUT)
                 if len(arrivals.seconds) >= samples or len(arrivals.seconds) == before:
                     break
         taken = _milliseconds(arrivals)
@@ -156,7 +156,7 @@ def _appear(box: GpuBox, run: int, size: int, daemon: ours.Daemon) -> None:
     trees.write_run(prepared, run)
     trees.write_checkpoint(prepared, run, size)
     trees.wait_until_settled()
-    wait_until_quiet(daemon.pid, _PATIENCE)
+    wait_until_quiet(daemon.pid, _TIMEOUT)
     name = trees.run_name(run)
     (prepared / "training_runs" / name).rename(box.root / "training_runs" / name)
 

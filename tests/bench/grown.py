@@ -8,7 +8,7 @@ from bench.boxes import Boxes, GpuBox
 from bench.laboratory import Laboratory
 from bench.timing import wait_until_quiet
 
-_PATIENCE = 1200.0
+_TIMEOUT = 1200.0
 """Seconds for the first pass over the largest host."""
 
 
@@ -44,6 +44,6 @@ def grown(stack: ExitStack, laboratory: Laboratory, files: int, *, runs: int = 0
         trees.write_leaf(box.root / "eval_runs" / trees.leaf(run, 1, "math"), run)
     workstation = ours.Workstation(laboratory.harvestd, place / "ours", [box])
     daemon = stack.enter_context(ours.Daemon(workstation))
-    daemon.wait_until_all_is_here(_PATIENCE)
-    wait_until_quiet(daemon.pid, _PATIENCE, quiet=3.0)
+    daemon.wait_until_all_is_here(_TIMEOUT)
+    wait_until_quiet(daemon.pid, _TIMEOUT, quiet=3.0)
     return Grown(box, daemon, written, begun)

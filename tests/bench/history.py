@@ -12,7 +12,7 @@ from bench.timing import Unmeasurable, resident, wait_until_quiet
 _BARS = {100_000: (0.3, 20.0), 1_000_000: (3.0, 200.0)}
 """By files: the most seconds, and MB, above an empty catalogue."""
 _SCANNED = "host.polled"
-_PATIENCE = 300.0
+_TIMEOUT = 300.0
 Start = tuple[float, float]
 """Seconds from the start to the first scan, and MB resident once all is quiet."""
 
@@ -49,9 +49,9 @@ def _starts(laboratory: Laboratory, workstation: ours.Workstation) -> list[Start
 
 def _start(workstation: ours.Workstation) -> Start:
     with ours.Daemon(workstation) as daemon:
-        daemon.wait_for(_SCANNED, 0, _PATIENCE)
+        daemon.wait_for(_SCANNED, 0, _TIMEOUT)
         seconds = daemon.age()
-        wait_until_quiet(daemon.pid, _PATIENCE)
+        wait_until_quiet(daemon.pid, _TIMEOUT)
         return seconds, resident(daemon.pid)
 
 

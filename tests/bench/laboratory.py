@@ -31,7 +31,7 @@ class Laboratory:
     """Below 1: a trial with fewer and smaller files, whose figures say nothing."""
     minutes: float = 2.0
     """How long an idle daemon is watched."""
-    patience: float = 60.0
+    timeout: float = 60.0
     """Seconds that a peer gets that takes minutes."""
 
     def count(self, number: int) -> int:

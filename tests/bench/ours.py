@@ -21,7 +21,7 @@ from bench import trees
 from bench.boxes import GpuBox
 from bench.timing import Took, Unmeasurable, processor_time, timed
 
-PATIENCE = 300.0
+TIMEOUT = 300.0
 """Seconds for anything of ours."""
 _STEP = 0.002
 _NO_DAEMON = frozenset({0, 7})
@@ -44,12 +44,12 @@ class Program:
 
     def timed(self, *arguments: str | Path, expected: frozenset[int] = frozenset({0})) -> Took:
         """Time a command to its end; raises `Unmeasurable` where it fails."""
-        return timed([str(self.path), *map(str, arguments)], deadline=PATIENCE, env=environment(), expected=expected)
+        return timed([str(self.path), *map(str, arguments)], deadline=TIMEOUT, env=environment(), expected=expected)
 
     def imports(self) -> Took:
         """Time Python's own start and the modules of `once`, by the same door: no transfer can be quicker than that."""
         command = [str(self.path.with_name("python")), "-c", _IMPORTS]
-        return timed(command, deadline=PATIENCE, env=environment())
+        return timed(command, deadline=TIMEOUT, env=environment())
 
 
 IMPORTED = ("cli.commands.once", "catalogue.open", "harvest.host.executor", "convention.metadata.yaml")
@@ -192,8 +192,8 @@ class Daemon(AbstractContextManager["Daemon"]):
         """Return all events called `name` until now."""
         with self._log.open("rb") as log:
             log.seek(self._read)
-            said = log.read()
-        whole = said[: said.rfind(b"\n") + 1]
+            output = log.read()
+        whole = output[: output.rfind(b"\n") + 1]
         self._read += len(whole)
         self._events += [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
         return [event for event in self._events if event.get("event") == name]
@@ -202,19 +202,19 @@ class Daemon(AbstractContextManager["Daemon"]):
         """Have all hosts be looked at."""
         os.kill(self.pid, signal.SIGUSR1)
 
-    def wait_for(self, name: str, number: int, patience: float = 30.0) -> dict[str, Any]:
+    def wait_for(self, name: str, number: int, timeout: float = 30.0) -> dict[str, Any]:
         """Return the event called `name` that came after `number` others; raises `Unmeasurable` where it does not."""
-        give_up = time.monotonic() + patience
+        give_up = time.monotonic() + timeout
         while len(found := self.events(name)) <= number:
             if time.monotonic() > give_up:
-                raise Unmeasurable(f"the daemon did not say {name} for the {number + 1}. time in {patience:.0f} s")
+                raise Unmeasurable(f"the daemon did not say {name} for the {number + 1}. time in {timeout:.0f} s")
             _ = self.pid
             time.sleep(_STEP)
         return found[number]
 
-    def wait_until_all_is_here(self, patience: float = PATIENCE) -> None:
+    def wait_until_all_is_here(self, timeout: float = TIMEOUT) -> None:
         """Wait until the daemon has brought home what the boxes have."""
-        give_up = time.monotonic() + patience
+        give_up = time.monotonic() + timeout
         while True:
             started = time.monotonic()
             try:
@@ -222,7 +222,7 @@ class Daemon(AbstractContextManager["Daemon"]):
             except (FileNotFoundError, Unmeasurable) as e:
                 _ = self.pid
                 if started > give_up:
-                    raise Unmeasurable(f"the daemon did not bring everything home in {patience:.0f} s: {e}") from e
+                    raise Unmeasurable(f"the daemon did not bring everything home in {timeout:.0f} s: {e}") from e
             else:
                 return
             # Looking takes less than a fifth of a core from the daemon.
@@ -233,16 +233,16 @@ class Daemon(AbstractContextManager["Daemon"]):
         return processor_time(self.pid)
 
 
-def wait_for_files(paths: Sequence[Path], patience: float = PATIENCE) -> float:
+def wait_for_files(paths: Sequence[Path], timeout: float = TIMEOUT) -> float:
     """Wait until all of these are there; gives the moment (time.monotonic()) when the last one was seen."""
-    give_up = time.monotonic() + patience
+    give_up = time.monotonic() + timeout
     missing = list(paths)
     while missing:
         # Only the last one that is not there yet is looked for: hardly any work beside what is measured.
         if missing[-1].exists():
             missing.pop()
         elif time.monotonic() > give_up:
-            raise Unmeasurable(f"{len(missing)} of {len(paths)} files did not come home in {patience:.0f} s")
+            raise Unmeasurable(f"{len(missing)} of {len(paths)} files did not come home in {timeout:.0f} s")
         else:
             time.sleep(_STEP)
     return time.monotonic()

@@ -22,7 +22,7 @@ _EVERY = 0.02
 """Seconds between two requests of a client that shows the state."""
 _SHORTEST, _LONGEST = 0.050, 0.300
 """Seconds between two evals on the other host."""
-_PATIENCE = 1200.0
+_TIMEOUT = 1200.0
 
 _JUDGED = 200_000
 _REQUESTS = 50
@@ -44,20 +44,20 @@ def first_look(laboratory: Laboratory) -> Iterator[Row]:
         workstation = ours.Workstation(laboratory.harvestd, laboratory.ram / "ours", [small])
         daemon = stack.enter_context(ours.Daemon(workstation))
         daemon.wait_until_all_is_here()
-        wait_until_quiet(daemon.pid, ours.PATIENCE)
+        wait_until_quiet(daemon.pid, ours.TIMEOUT)
         writer = Writer(small, workstation.evals_of(_RUN, "math"))
         began = time.monotonic()
         with Requests(workstation.socket, "/v1/state", _EVERY) as requests, Arrivals() as arrivals:
             workstation.add(large)
             while not any(event["host"] == large.name for event in daemon.events("host.polled")):
-                if time.monotonic() > began + _PATIENCE:
-                    raise Unmeasurable(f"the first look at {large.name} did not end in {_PATIENCE:.0f} s")
+                if time.monotonic() > began + _TIMEOUT:
+                    raise Unmeasurable(f"the first look at {large.name} did not end in {_TIMEOUT:.0f} s")
                 _ = daemon.pid
                 writer.write(arrivals)
                 time.sleep(random.uniform(_SHORTEST, _LONGEST))  # noqa: S311  (a rhythm, no secret)
             took = time.monotonic() - began
-            arrivals.wait(ours.PATIENCE)
-        daemon.wait_until_all_is_here(_PATIENCE)
+            arrivals.wait(ours.TIMEOUT)
+        daemon.wait_until_all_is_here(_TIMEOUT)
         work = f"first look at {trees.content(large.root).files:,} files ({took:.0f} s)"
     answers = Series("harvestd", tuple(1000 * each for each in requests.answered()), unit="ms")
     yield worst(f"{work}: the API", answers, 0.99, at_most=150, note=f"p99 of {len(answers.values):,}")
@@ -77,13 +77,13 @@ def verdict(laboratory: Laboratory) -> Iterator[Row]:
         requests = min(laboratory.count(_REQUESTS), runs)
         for run in range(requests):
             program.timed("-c", config, "fetch", trees.run_name(run), "--records")
-        wait_until_quiet(host.daemon.pid, _PATIENCE, quiet=3.0)
+        wait_until_quiet(host.daemon.pid, _TIMEOUT, quiet=3.0)
         for _ in range(laboratory.runs):
             with Requests(socket, "/healthz", _BETWEEN) as asked:
                 took.add(program.timed("-c", config, "safe", host.box.name, expected=_VERDICTS))
             holds.append(held(asked.answered(), _USUAL))
             longest.append(max(asked.answered()))
-            wait_until_quiet(host.daemon.pid, _PATIENCE)
+            wait_until_quiet(host.daemon.pid, _TIMEOUT)
     work = f"full verdict on {host.files:,} files, {requests} requests on record"
     note = f"the longest hold {1000 * max(longest):.0f} ms, `harvestd safe` {took.series.median:.1f} s"
     yield figure(work, Series("harvestd", tuple(holds), unit="s of the event loop"), at_most=0.3, note=note)

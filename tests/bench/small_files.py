@@ -117,5 +117,5 @@ def _slow_peers(laboratory: Laboratory, box: GpuBox, work: str, harvestd: Series
         if peers.has(name):
             mirror = laboratory.ram / name
             measures = Measures(name)
-            measures.add(_copy(command(box, mirror), box, mirror, laboratory.patience))
+            measures.add(_copy(command(box, mirror), box, mirror, laboratory.timeout))
             yield times(work, harvestd, measures.series, note="one run of the peer")

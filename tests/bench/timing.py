@@ -72,9 +72,9 @@ def timed(
 
     After `deadline` seconds they are ended, and what they took is marked as cut off.
     """
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         started = time.monotonic()
-        running = [_start(command, env, said) for command in commands]
+        running = [_start(command, env, output) for command in commands]
         try:
             cut_off = not _wait_all(running, started + deadline)
             seconds = time.monotonic() - started
@@ -82,19 +82,19 @@ def timed(
             cpu = sum(_reap(process) for process in running)
         codes = {process.returncode for process in running}
         if not cut_off and not codes <= expected:
-            said.seek(0)
-            words = said.read().decode(errors="replace")[-_TAIL:]
+            output.seek(0)
+            words = output.read().decode(errors="replace")[-_TAIL:]
             raise Unmeasurable(f"`{' '.join(map(str, commands[0]))}` ended with {sorted(codes - expected)}:\n{words}")
     return Took(seconds, cpu, cut_off)
 
 
-def _start(command: Sequence[str | Path], env: Mapping[str, str] | None, said: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str | Path], env: Mapping[str, str] | None, output: IO[bytes]) -> subprocess.Popen[bytes]:
     # A session of its own: what is cut off ends with its ssh.
     return subprocess.Popen(
         [*map(str, command)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=said,
+        stderr=output,
         env=env,
         start_new_session=True,
     )

@@ -18,7 +18,7 @@ import pytest
 from contract.connected import box_at, fill, probes, sftp_program, training, watching
 from harvestd.convention.scan.snapshot import Tree, TreeKind
 from harvestd.remote.api import Box, Limits
-from harvestd.safety.check import company_of
+from harvestd.safety.check import activity_on
 from harvestd.safety.inputs import Carrier, CarrierState, Checkout, Circumstances
 from harvestd.safety.verdict import ReasonKind
 from support.openssh import OpenSSHFactory, OpenSSHServer
@@ -27,7 +27,7 @@ from support.waiting import until
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
 LATELY = timedelta(hours=1)
-PATIENCE = 15.0
+TIMEOUT = 15.0
 
 
 def state_of(*places: Path) -> dict[str, tuple[int, ...]]:
@@ -55,22 +55,22 @@ async def test_what_speaks_against_switching_it_off(server: OpenSSHServer, root:
     missing = Tree(str(root / "missing"), "eval_runs", TreeKind.EVAL)
     async with box_at(server, watching(training(root), missing)) as box:
         await box.scan()
-        told = await box.circumstances(LATELY)
+        reported = await box.circumstances(LATELY)
         again = await box.circumstances(LATELY)
         assert not (await box.scan()).changed
     assert state_of(home, root) == before
     if method == "sftp":
-        assert told == again == Circumstances(unclear=told.unclear)
-        assert "harvestd doctor" in told.unclear
+        assert reported == again == Circumstances(unclear=reported.unclear)
+        assert "harvestd doctor" in reported.unclear
         return
-    assert told.hostname == socket.gethostname()
-    assert told.devices == {str(root): device}
-    assert told.checkouts == again.checkouts == (Checkout(str(home / "code"), 1, 0),)
-    assert told.outside is not None
+    assert reported.hostname == socket.gethostname()
+    assert reported.devices == {str(root): device}
+    assert reported.checkouts == again.checkouts == (Checkout(str(home / "code"), 1, 0),)
+    assert reported.outside is not None
     # Whether it is whole hangs on this machine's /tmp, which may hold more than is looked through.
-    assert str(home / "notes.md") in told.outside.newest
-    assert not [place for place in told.outside.newest if place.startswith(str(root / "training_runs"))]
-    assert told.outside.size >= len(b"nowhere else")
+    assert str(home / "notes.md") in reported.outside.newest
+    assert not [place for place in reported.outside.newest if place.startswith(str(root / "training_runs"))]
+    assert reported.outside.size >= len(b"nowhere else")
 
 
 async def test_questions_side_by_side_keep_their_answers(server: OpenSSHServer, root: Path) -> None:
@@ -84,8 +84,8 @@ async def test_questions_side_by_side_keep_their_answers(server: OpenSSHServer, 
         async with anyio.create_task_group() as tasks:
             for _ in range(3):
                 tasks.start_soon(ask)
-            told = await box.circumstances(LATELY)
-        assert processes == [told.gpu_processes] * 3
+            reported = await box.circumstances(LATELY)
+        assert processes == [reported.gpu_processes] * 3
         assert (await box.facts()).free_bytes
 
 
@@ -111,7 +111,7 @@ async def _counts(box: Box, part: str, begun: Callable[[], AbstractAsyncContextM
         before = getattr(await box.circumstances(LATELY), part)
         assert before is not None
         async with begun():
-            with anyio.move_on_after(PATIENCE):
+            with anyio.move_on_after(TIMEOUT):
                 while (getattr(await box.circumstances(LATELY), part) or 0) <= before:
                     pass
                 return True
@@ -173,8 +173,10 @@ def _connections_of(pid: int) -> list[int]:
     """Return those connections without a terminal, by the probe's own rule, below which a process runs."""
     # In a process of its own: what this one started, the servers of the tests too, counts as its own.
     command = [sys.executable, "-c", _CONNECTIONS, str(pid)]
-    said = subprocess.run(command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
-    found: list[int] = json.loads(said.stdout)
+    output = subprocess.run(
+        command, check=True, capture_output=True, env=os.environ | {"PYTHONPATH": ":".join(sys.path)}
+    )
+    found: list[int] = json.loads(output.stdout)
     return found
 
 
@@ -205,25 +207,25 @@ async def test_a_program_that_carries_files_counts_while_it_does(
     server = openssh_factory()
     idle = program("idle/rclone", "sleep", "1000")
     async with box_at(server, watching(training(root))) as box:
-        told = await box.circumstances(timedelta())
-        assert idle.pid not in {each.pid for each in told.carriers}
+        reported = await box.circumstances(timedelta())
+        assert idle.pid not in {each.pid for each in reported.carriers}
         busy = program("busy/rclone", "yes")
-        told = await box.circumstances(timedelta())
-    found = {each.pid: each for each in told.carriers}
+        reported = await box.circumstances(timedelta())
+    found = {each.pid: each for each in reported.carriers}
     assert found[busy.pid] == Carrier("rclone", busy.pid, CarrierState.MOVES)
     assert idle.pid not in found
-    assert told.transfers is not None
-    assert told.without({"rclone"}).transfers == told.transfers - 1
+    assert reported.transfers is not None
+    assert reported.without({"rclone"}).transfers == reported.transfers - 1
 
 
 async def test_a_home_that_cannot_be_told_is_not_whole(openssh_factory: OpenSSHFactory, root: Path) -> None:
     """What could not be looked through is not taken for empty."""
     server = openssh_factory(extra_config=['ForceCommand HOME=/; export HOME; eval "$SSH_ORIGINAL_COMMAND"'])
     async with box_at(server, watching(training(root))) as box:
-        told = await box.circumstances(LATELY)
-    assert told.outside is not None
-    assert not told.outside.whole
-    assert os.uname().nodename == told.hostname
+        reported = await box.circumstances(LATELY)
+    assert reported.outside is not None
+    assert not reported.outside.whole
+    assert os.uname().nodename == reported.hostname
 
 
 async def test_what_took_too_long_or_failed_is_in_the_reason(
@@ -243,12 +245,12 @@ async def test_what_took_too_long_or_failed_is_in_the_reason(
     (server.directory / "code/.git").mkdir(parents=True)
     limits = Limits(inspect_time=timedelta(seconds=10))
     async with box_at(server, watching(training(root)), limits) as box:
-        told = await box.circumstances(LATELY)
-    assert told.checkouts is None
-    assert str(server.directory / "code") in told.unclear
-    assert "within 3.5 s, see limits.inspect_time" in told.unclear
-    assert told.gpu_processes is None
-    reasons = {reason.kind: reason.detail for reason in company_of(told)}
+        reported = await box.circumstances(LATELY)
+    assert reported.checkouts is None
+    assert str(server.directory / "code") in reported.unclear
+    assert "within 3.5 s, see limits.inspect_time" in reported.unclear
+    assert reported.gpu_processes is None
+    reasons = {reason.kind: reason.detail for reason in activity_on(reported)}
     assert "Failed to initialize NVML:" in reasons[ReasonKind.GPU_BUSY]
     assert "status 18" in reasons[ReasonKind.GPU_BUSY]
     assert "\033" not in reasons[ReasonKind.GPU_BUSY]

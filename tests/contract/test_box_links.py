@@ -94,15 +94,15 @@ async def test_the_host_says_what_links_lead_to(server: OpenSSHServer, root: Pat
         found = await box.link_targets(links)
         assert await box.link_targets([]) == {}
         assert not (await box.scan()).changed
-    told = {name: found.get(f"{tree}/{name}") for name in aims}
+    seen = {name: found.get(f"{tree}/{name}") for name in aims}
     real = Path(os.path.realpath(tmp_path))  # noqa: ASYNC240
     size = 100 if method == "probe" else None
-    assert told["run_2"] is not None
-    assert replace(told["run_2"], unclear="") == LinkTarget(aims["run_2"], str(real / "ephemeral/run_2"), size=size)
-    assert told["file"] == LinkTarget(aims["file"], str(real / "ephemeral/run_2/a"), size=70)
-    assert told["gone"] == LinkTarget(aims["gone"], str(real / "not there"), there=False)
-    assert told["inside"] == LinkTarget(aims["inside"], os.path.realpath(root / "training_runs/run_1"), watched=True)  # noqa: ASYNC240
-    assert told["loop"] is None or not told["loop"].there or told["loop"].size is None
+    assert seen["run_2"] is not None
+    assert replace(seen["run_2"], unclear="") == LinkTarget(aims["run_2"], str(real / "ephemeral/run_2"), size=size)
+    assert seen["file"] == LinkTarget(aims["file"], str(real / "ephemeral/run_2/a"), size=70)
+    assert seen["gone"] == LinkTarget(aims["gone"], str(real / "not there"), there=False)
+    assert seen["inside"] == LinkTarget(aims["inside"], os.path.realpath(root / "training_runs/run_1"), watched=True)  # noqa: ASYNC240
+    assert seen["loop"] is None or not seen["loop"].there or seen["loop"].size is None
 
 
 async def test_a_linked_directory_of_many_is_added_up(
@@ -116,5 +116,5 @@ async def test_a_linked_directory_of_many_is_added_up(
     link = SymbolicLink(tree, RemotePath(("run",)), str(elsewhere))
     async with box_at(server, watching(tree)) as box:
         found = await box.link_targets([link])
-    told = found[link.place]
-    assert (told.size, told.unclear) == (70 * 150, "") if method == "probe" else told.size is None and told.unclear
+    seen = found[link.place]
+    assert (seen.size, seen.unclear) == (70 * 150, "") if method == "probe" else seen.size is None and seen.unclear

@@ -48,9 +48,9 @@ async def heard(box: Box, condition: Callable[[set[str]], bool]) -> set[str]:
     with anyio.fail_after(DEADLINE):
         while True:
             await box.changed()
-            told = names(await box.pushed())
-            if condition(told):
-                return told
+            paths = names(await box.pushed())
+            if condition(paths):
+                return paths
 
 
 async def test_changes_are_told_without_a_question(openssh_factory: OpenSSHFactory, root: Path) -> None:
@@ -60,11 +60,11 @@ async def test_changes_are_told_without_a_question(openssh_factory: OpenSSHFacto
         assert names(await box.scan()) == {"a"}
         leaf.mkdir(parents=True)
         (leaf / "metrics.csv").write_bytes(b"1")
-        assert await heard(box, lambda told: "run/leaf/metrics.csv" in told) == {
+        assert await heard(box, lambda paths: "run/leaf/metrics.csv" in paths) == {
             "a", "run", "run/leaf", "run/leaf/metrics.csv"
         }  # fmt: skip
         (root / "training_runs/a").unlink()
-        assert await heard(box, lambda told: "a" not in told) == {"run", "run/leaf", "run/leaf/metrics.csv"}
+        assert await heard(box, lambda paths: "a" not in paths) == {"run", "run/leaf", "run/leaf/metrics.csv"}
         assert not (await box.scan()).changed
 
 
@@ -74,7 +74,7 @@ async def test_what_happens_before_the_watch_stands_is_told(openssh_factory: Ope
         await box.scan()
         for n in range(20):
             (root / f"training_runs/{n}").write_bytes(b"")
-        await heard(box, lambda told: told == {"a", *map(str, range(20))})
+        await heard(box, lambda paths: paths == {"a", *map(str, range(20))})
 
 
 async def test_a_quiet_box_tells_nothing(openssh_factory: OpenSSHFactory, root: Path) -> None:
@@ -120,17 +120,17 @@ async def test_a_box_reports_its_own_scans(openssh_factory: OpenSSHFactory, root
     async with scanning_itself(openssh_factory(), root) as box:
         began = time.monotonic()
         await box.scan()
-        assert began - 1 <= box.looked <= time.monotonic()
+        assert began - 1 <= box.last_scan_began <= time.monotonic()
         for _ in range(3):
-            before = box.looked
+            before = box.last_scan_began
             with anyio.fail_after(DEADLINE):
-                while (scan := await reported(box)).looked == before:
+                while (scan := await reported(box)).began == before:
                     pass
-            assert before < scan.looked == box.looked <= time.monotonic()
-            assert scan.took < 5
+            assert before < scan.began == box.last_scan_began <= time.monotonic()
+            assert scan.duration < 5
         assert not (await box.pushed()).changed
         (root / "training_runs/b").write_bytes(b"")
-        assert await heard(box, lambda told: "b" in told) == {"a", "b"}
+        assert await heard(box, lambda paths: "b" in paths) == {"a", "b"}
 
 
 async def test_a_stopped_program_reports_nothing(openssh_factory: OpenSSHFactory, root: Path) -> None:
@@ -147,13 +147,13 @@ async def test_a_stopped_program_reports_nothing(openssh_factory: OpenSSHFactory
                 while True:
                     await box.changed()
                     box.own_scans()
-            assert box.looked <= stopped
+            assert box.last_scan_began <= stopped
             resumed = time.monotonic()
         finally:
             os.kill(pid, signal.SIGCONT)
         await reported(box)
         with anyio.fail_after(DEADLINE):
-            while box.looked < resumed:
+            while box.last_scan_began < resumed:
                 await reported(box)
 
 
@@ -214,7 +214,7 @@ async def test_news_that_nobody_takes_hold_up_no_file(openssh_factory: OpenSSHFa
                 await box.changed()
                 got = b"".join([event.data async for event in events if isinstance(event, Chunk)])
         assert got == content
-        await heard(box, lambda told: many <= told)
+        await heard(box, lambda paths: many <= paths)
 
 
 async def test_a_look_that_was_asked_for_ahead(openssh_factory: OpenSSHFactory, root: Path) -> None:
@@ -222,8 +222,8 @@ async def test_a_look_that_was_asked_for_ahead(openssh_factory: OpenSSHFactory, 
     async with box_at(openssh_factory(), watching(training(root))) as box:
         await box.scan()
         (root / "training_runs/b").write_bytes(b"")
-        box.look_ahead()
-        box.look_ahead()
+        box.scan_ahead()
+        box.scan_ahead()
         assert names(await box.scan()) == {"a", "b"}
         (root / "training_runs/c").write_bytes(b"")
         assert names(await box.scan()) == {"a", "b", "c"}

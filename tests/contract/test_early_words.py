@@ -11,7 +11,7 @@ import asyncssh
 import pytest
 from asyncssh.constants import MSG_CHANNEL_DATA
 
-from harvestd.remote.ssh.asyncssh_patches import EarlyWords
+from harvestd.remote.ssh.asyncssh_patches import EarlyInput
 from support.lying import listening
 from support.openssh import OpenSSHFactory, OpenSSHServer
 
@@ -32,7 +32,7 @@ class _Speaker(asyncssh.SSHClientSession[bytes]):
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         self.channel = chan
-        self.early = EarlyWords(chan)
+        self.early = EarlyInput(chan)
         asyncio.get_running_loop().call_soon(self._speak)
 
     def _speak(self) -> None:
@@ -70,7 +70,7 @@ async def logged_in(server: OpenSSHServer) -> AsyncIterator[asyncssh.SSHClientCo
         yield ssh
 
 
-async def said(ssh: asyncssh.SSHClientConnection, words: bytes, command: str) -> _Speaker:
+async def event_log(ssh: asyncssh.SSHClientConnection, words: bytes, command: str) -> _Speaker:
     """Send `words` to a command and return its output."""
     with anyio.fail_after(60):
         _, session = await ssh.create_session(lambda: _Speaker(words), command, encoding=None)
@@ -86,7 +86,7 @@ async def test_one_packet_goes_without_waiting(openssh_factory: OpenSSHFactory, 
     """All of it is sent before any grant, is read by the command, and is taken off the grant."""
     words = bytes(range(256)) * 128
     async with logged_in(openssh_factory()) as ssh:
-        speaker = await said(ssh, words[:size], "cat")
+        speaker = await event_log(ssh, words[:size], "cat")
     assert (speaker.window_then, speaker.grant, speaker.window_left) == (0, _GRANT, _GRANT - size)
     assert bytes(speaker.heard) == words[:size]
 
@@ -98,7 +98,7 @@ async def test_the_rest_waits_for_the_grant(openssh_factory: OpenSSHFactory) -> 
     words = bytes(range(251)) * 20_000
     server = openssh_factory()
     async with logged_in(server) as ssh:
-        speaker = await said(ssh, words, "cat")
+        speaker = await event_log(ssh, words, "cat")
     assert len(words) > speaker.grant == _GRANT
     assert speaker.window_left == 0
     assert bytes(speaker.heard) == words
@@ -110,8 +110,8 @@ async def test_the_rest_waits_for_the_grant(openssh_factory: OpenSSHFactory) -> 
 async def test_where_the_command_is_refused_nothing_breaks(openssh_factory: OpenSSHFactory) -> None:
     """A command that reads nothing and ends at once takes nothing else with it: the connection goes on."""
     async with logged_in(openssh_factory()) as ssh:
-        silent = await said(ssh, b"x" * _PACKET, "exit 3")
-        after = await said(ssh, b"still here", "cat")
+        silent = await event_log(ssh, b"x" * _PACKET, "exit 3")
+        after = await event_log(ssh, b"still here", "cat")
     assert not silent.heard
     assert bytes(after.heard) == b"still here"
 
@@ -129,7 +129,7 @@ async def test_a_window_from_the_start_is_used_as_ever() -> None:
         asyncssh.connect("127.0.0.1", port, known_hosts=None, username="anybody") as ssh,
     ):
         assert str(ssh.get_extra_info("server_version")).startswith("SSH-2.0-OpenSSH_")
-        speaker = await said(ssh, b"words", "cat")
+        speaker = await event_log(ssh, b"words", "cat")
     assert bytes(speaker.heard) == b"words"
     assert speaker.window_left > 0
 
@@ -164,7 +164,7 @@ class Channel:
 def test_openssh_alone_hears_anything_early(version: str, early: bool) -> None:  # noqa: FBT001  (a table's column)
     """Any other server's rules are RFC 4254's: nothing without a grant."""
     channel = Channel(version)
-    words = EarlyWords(cast("asyncssh.SSHClientChannel[bytes]", channel))
+    words = EarlyInput(cast("asyncssh.SSHClientChannel[bytes]", channel))
     words.send(b"words")
     words.settle()
     assert channel.sent == ([MSG_CHANNEL_DATA] if early else [])
@@ -176,6 +176,6 @@ def test_an_asyncssh_that_keeps_its_window_elsewhere_waits() -> None:
     channel = Channel("SSH-2.0-OpenSSH_9.6")
     del channel._send_window
     del Channel._send_window
-    words = EarlyWords(cast("asyncssh.SSHClientChannel[bytes]", channel))
+    words = EarlyInput(cast("asyncssh.SSHClientChannel[bytes]", channel))
     words.send(b"words")
     assert channel.written == b"words"

@@ -23,7 +23,7 @@ from harvestd.remote.api import Box, Limits, ReadRequest
 from harvestd.remote.open import open_box
 from harvestd.remote.ssh.connect import connect
 from harvestd.remote.ssh.target import Target
-from support.lying import Script, end, entry, frame, listening, scan_part, told
+from support.lying import Script, end, entry, frame, json_frame, listening, scan_part
 from support.openssh import generate_key
 
 pytestmark = pytest.mark.anyio
@@ -96,7 +96,7 @@ LIES: dict[str, Script] = {
     "bomb": lambda _: frame(b"S", zlib.compress(bytes(200 * 1024 * 1024))),
     "no JSON": lambda _: frame(b"E", b"{nonsense"),
     "deep JSON": lambda _: frame(b"E", b"[" * 200_000),
-    "no object": lambda _: told(b"E", [1, 2]),
+    "no object": lambda _: json_frame(b"E", [1, 2]),
     "endless number": lambda _: frame(b"E", b'{"id":' + b"9" * 100_000 + b"}"),
     "wrong request": lambda asked: end(int(str(asked["id"])) + 1),
     "other tree": lambda asked: scan_part(tree=7) + end(asked["id"]),
@@ -120,8 +120,8 @@ LIES: dict[str, Script] = {
     "long names": lambda asked: (
         b"".join(scan_part(set=[[DEEP, [entry(f"{m}-{n}") for n in range(50)]]]) for m in range(6)) + end(asked["id"])
     ),
-    "unknown state": lambda asked: told(b"E", {"id": asked["id"], "now": 1, "trees": [[0, "\x1b", 1, ""]]}),
-    "file instead": lambda _: told(b"O", {"id": 0, "version": [1, 2, 3, 4], "verified": None}),
+    "unknown state": lambda asked: json_frame(b"E", {"id": asked["id"], "now": 1, "trees": [[0, "\x1b", 1, ""]]}),
+    "file instead": lambda _: json_frame(b"O", {"id": 0, "version": [1, 2, 3, 4], "verified": None}),
     "alive for nobody": lambda _: frame(b"K", b"x"),
     "packed garbage": lambda _: frame(b"Z", b"not zlib"),
     "packed bomb": lambda _: frame(b"Z", zlib.compress(bytes(200 * 1024 * 1024))),
@@ -185,8 +185,8 @@ def whole(number: int, size: int, data: bytes) -> bytes:
 
 
 WANTED = ReadRequest(TREE, RemotePath(("a",)))
-OPENED = told(b"O", {"id": 0, "version": [10, 2, 3, 4], "verified": None})
-CLOSED = told(b"C", {"id": 0, "version": [10, 2, 3, 4], "sha256": "0" * 64})
+OPENED = json_frame(b"O", {"id": 0, "version": [10, 2, 3, 4], "verified": None})
+CLOSED = json_frame(b"C", {"id": 0, "version": [10, 2, 3, 4], "sha256": "0" * 64})
 
 READ_LIES: dict[str, bytes] = {
     "more than asked": OPENED + frame(b"D", bytes(11)),
@@ -194,13 +194,13 @@ READ_LIES: dict[str, bytes] = {
     "not opened": frame(b"D", b"x"),
     "closed unopened": CLOSED,
     "opened twice": OPENED + OPENED,
-    "other file": told(b"O", {"id": 1, "version": [10, 2, 3, 4], "verified": None}),
-    "end too soon": OPENED + told(b"R", {"id": 0}),
+    "other file": json_frame(b"O", {"id": 1, "version": [10, 2, 3, 4], "verified": None}),
+    "end too soon": OPENED + json_frame(b"R", {"id": 0}),
     "more files": OPENED + frame(b"D", bytes(10)) + CLOSED + OPENED,
-    "no hash": OPENED + told(b"C", {"id": 0, "version": [10, 2, 3, 4], "sha256": "x" * 64}),
-    "short version": told(b"O", {"id": 0, "version": [10], "verified": None}),
-    "size of -1": told(b"O", {"id": 0, "version": [-1, 2, 3, 4], "verified": None}),
-    "long reason": told(b"X", {"id": 0, "reason": "\x1b" * 1000, "vanished": False}),
+    "no hash": OPENED + json_frame(b"C", {"id": 0, "version": [10, 2, 3, 4], "sha256": "x" * 64}),
+    "short version": json_frame(b"O", {"id": 0, "version": [10], "verified": None}),
+    "size of -1": json_frame(b"O", {"id": 0, "version": [-1, 2, 3, 4], "verified": None}),
+    "long reason": json_frame(b"X", {"id": 0, "reason": "\x1b" * 1000, "vanished": False}),
     "whole without a head": frame(b"W", b"x" * 20),
     "whole of another file": whole(1, 4, b"data"),
     "whole with too little": whole(0, 5, b"data"),

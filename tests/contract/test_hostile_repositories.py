@@ -192,9 +192,9 @@ async def test_nothing_that_a_repository_names_is_run(
         os.utime(place / "train.py", ns=(10**18, 10**18))
     assert not sprung.exists()
     async with box_at(server, watching(training(root))) as box:
-        told = await box.circumstances(LATELY)
+        reported = await box.circumstances(LATELY)
     assert not sprung.exists(), sprung.read_text()
-    assert told.checkouts == ()
+    assert reported.checkouts == ()
     for prepare, place in places.items():
         subprocess.run(["git", "status"], cwd=place, capture_output=True, check=False)  # noqa: ASYNC221  (short)
         assert sprung.exists(), f"{prepare.__name__} is no trap"
@@ -209,8 +209,8 @@ async def test_no_program_of_other_settings_is_run(openssh_factory: OpenSSHFacto
     append(place / ".git/config", NEVER_IN_STATUS.format(trap=trap))
     (place / "train.py").write_bytes(b"better")
     async with box_at(server, watching(training(root))) as box:
-        told = await box.circumstances(LATELY)
-    assert told.checkouts == (Checkout(str(place), 1, 0),)
+        reported = await box.circumstances(LATELY)
+    assert reported.checkouts == (Checkout(str(place), 1, 0),)
     assert not (tmp_path / "sprung").exists()
     subprocess.run(["git", "diff"], cwd=place, capture_output=True, check=False)  # noqa: ASYNC221  (short)
     assert (tmp_path / "sprung").exists()
@@ -237,9 +237,9 @@ async def test_a_missing_object_is_not_fetched(openssh_factory: OpenSSHFactory, 
             tree.unlink()
     (tmp_path / "sprung").unlink(missing_ok=True)
     async with box_at(server, watching(training(root))) as box:
-        told = await box.circumstances(LATELY)
-    assert told.checkouts is not None
-    assert [each.place for each in told.checkouts] == [str(place)]
+        reported = await box.circumstances(LATELY)
+    assert reported.checkouts is not None
+    assert [each.place for each in reported.checkouts] == [str(place)]
     assert not (tmp_path / "sprung").exists()
     subprocess.run(["git", "status"], cwd=place, capture_output=True, check=False)  # noqa: ASYNC221  (short)
     assert (tmp_path / "sprung").exists()
@@ -256,5 +256,5 @@ async def test_what_another_user_owns_counts_as_work_that_may_be_lost(
     for each in (place, *place.rglob("*")):
         os.chown(each, 12345, -1, follow_symlinks=False)
     async with box_at(server, watching(training(root))) as box:
-        told = await box.circumstances(LATELY)
-    assert told.checkouts == (Checkout(str(place), 1, 0),)
+        reported = await box.circumstances(LATELY)
+    assert reported.checkouts == (Checkout(str(place), 1, 0),)

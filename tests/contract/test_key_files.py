@@ -34,10 +34,10 @@ async def test_a_stale_public_half_is_left_out(openssh_factory: OpenSSHFactory, 
     key = generate_key(tmp_path / "key")
     server.authorize(key)
     generate_key(tmp_path / "other").with_name("other.pub").rename(tmp_path / "key.pub")
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         assert await outcome(target_for(server, identity_files=(key,))) is None
         assert await outcome(target_for(server, identity_files=(key,))) is None
-    (warning,) = events(said, "ssh.key_warning")
+    (warning,) = events(event_log, "ssh.key_warning")
     assert "key.pub" in warning["message"]
 
 
@@ -50,9 +50,9 @@ async def test_a_stale_certificate_is_left_out(openssh_factory: OpenSSHFactory, 
     key = generate_key(tmp_path / "key")
     server.authorize(key)
     old.with_name("old-cert.pub").rename(tmp_path / "key-cert.pub")
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         assert await outcome(target_for(server, identity_files=(key,))) is None
-    (warning,) = events(said, "ssh.key_warning")
+    (warning,) = events(event_log, "ssh.key_warning")
     assert "key-cert.pub" in warning["message"]
 
 
@@ -152,11 +152,11 @@ async def test_an_agent_that_does_not_answer_holds_no_keys(openssh_factory: Open
     server = openssh_factory()
     target = target_for(server, agent=True, agent_socket=str(tmp_path / "mute"), connect_timeout=timedelta(seconds=8))
     async with scripted_agent(tmp_path / "mute", answers=False) as agent:
-        with structlog.testing.capture_logs() as said:
+        with structlog.testing.capture_logs() as event_log:
             assert await outcome(target) is None
             assert await outcome(replace(target, identity="again")) is None
         assert agent.questions == 1
-    assert len(events(said, "ssh.agent_silent")) == 1
+    assert len(events(event_log, "ssh.agent_silent")) == 1
 
 
 async def test_a_silent_agent_is_named_where_its_keys_are_missing(

@@ -143,7 +143,7 @@ async def test_facts(openssh_factory: OpenSSHFactory, root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("output", "expected"),
     [
         ("echo 4000; echo 4001", 2),
         (":", 0),
@@ -153,13 +153,13 @@ async def test_facts(openssh_factory: OpenSSHFactory, root: Path) -> None:
     ],
 )
 async def test_processes_on_the_gpus(
-    openssh_factory: OpenSSHFactory, root: Path, tmp_path: Path, said: str | None, expected: int | None
+    openssh_factory: OpenSSHFactory, root: Path, tmp_path: Path, output: str | None, expected: int | None
 ) -> None:
     """They are counted as nvidia-smi tells; where it does not, nobody knows; where there is none, there are none."""
     smi = tmp_path / "bin" / "nvidia-smi"
     smi.parent.mkdir()
-    if said is not None:
-        smi.write_text(f"#!/bin/sh\ncase $1 in *compute-apps=pid) {said};; *) exit 1;; esac\n")
+    if output is not None:
+        smi.write_text(f"#!/bin/sh\ncase $1 in *compute-apps=pid) {output};; *) exit 1;; esac\n")
         smi.chmod(0o755)
     with_path = f'ForceCommand export PATH="{smi.parent}"; eval "$SSH_ORIGINAL_COMMAND"'
     async with box_at(openssh_factory(extra_config=[with_path]), watching(training(root))) as box:
@@ -446,18 +446,18 @@ async def test_a_look_is_glimpsed_piece_by_piece(openssh_factory: OpenSSHFactory
     """All that the whole look shows was glimpsed before, in its tree; the next look shows its news only."""
     glimpsed: list[tuple[Tree, set[str]]] = []
 
-    def glimpse(tree: Tree, entries: Sequence[Entry]) -> None:
+    def on_partial(tree: Tree, entries: Sequence[Entry]) -> None:
         glimpsed.append((tree, {str(each.path) for each in entries}))
 
     fill(root, {f"{run}/{n}": b"x" for run in range(3) for n in range(1500)})
     async with box_at(openssh_factory(), watching(training(root))) as box:
-        whole = names(await box.scan(glimpse))
+        whole = names(await box.scan(on_partial))
         assert len(glimpsed) > 1
         assert {tree for tree, _ in glimpsed} == {training(root)}
         assert set().union(*(paths for _, paths in glimpsed)) == whole
         glimpsed.clear()
         fill(root, {"new": b"x"})
-        await box.scan(glimpse)
+        await box.scan(on_partial)
     assert glimpsed == [(training(root), {"new"})]
 
 

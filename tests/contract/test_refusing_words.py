@@ -182,9 +182,9 @@ async def test_why_the_probe_does_not_run_is_told_where_sftp_does(workstation: W
             f'ForceCommand case "$SSH_ORIGINAL_COMMAND" in *sftp-server*) exec {program};; esac; {words}',
         ]
     )
-    async with workstation.running() as said:
-        await until(lambda: events(said, "host.connected", host=box.server.name, method="sftp"))
-        (event,) = events(said, "host.connected")
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "host.connected", host=box.server.name, method="sftp"))
+        (event,) = events(event_log, "host.connected")
     assert "Disk quota exceeded" in str(event["probe_error"])
     assert "\033" not in str(event["probe_error"])
     doctor = await anyio.to_thread.run_sync(lambda: harvestd_command("-c", workstation.config, "doctor", "--json"))

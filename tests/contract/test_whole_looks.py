@@ -24,14 +24,14 @@ def root(tmp_path: Path) -> Path:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Return what is asked of programs after their start: of each look, whether it is to be a whole one."""
     asked: list[object] = []
-    ask = ProbeProcess.ask
+    ask = ProbeProcess.send
 
     def listen(process: ProbeProcess, request: dict[str, object], box: Mailbox) -> None:
         if request["do"] == "scan":
             asked.append(request["whole"])
         ask(process, request, box)
 
-    monkeypatch.setattr(ProbeProcess, "ask", listen)
+    monkeypatch.setattr(ProbeProcess, "send", listen)
     return asked
 
 
@@ -57,7 +57,7 @@ async def test_a_look_that_was_asked_for_ahead_is_no_whole_one(
     async with box_at(openssh_factory(), watching(training(root))) as box:
         await box.scan()
         (root / "training_runs/b").write_bytes(b"content")
-        box.look_ahead()
+        box.scan_ahead()
         snapshot = await box.scan_whole()
         assert looks == [False, True]
         assert names(snapshot) == {"a", "b"}

@@ -22,7 +22,7 @@ def frame(letter: bytes, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload) + 1) + letter + payload
 
 
-def told(letter: bytes, value: object) -> bytes:
+def json_frame(letter: bytes, value: object) -> bytes:
     """Return one frame of JSON."""
     return frame(letter, json.dumps(value).encode())
 
@@ -56,25 +56,26 @@ def whole(number: int, size: int, data: bytes) -> bytes:
 
 
 _FILE = ["a.json", "f", 7, 1, 2, 3]
-_END = told(b"E", {"id": 1, "now": 1, "trees": [[0, "present", 1, "ext4"]]})
+_END = json_frame(b"E", {"id": 1, "now": 1, "trees": [[0, "present", 1, "ext4"]]})
 _FACTS = {"id": 1, "gpus": ["NVIDIA H100"], "host": "box", "utc_offset": 0, "free": 1, "python": "3.10.0"}
-_OPENED = told(b"O", {"id": 0, "version": [4, 1, 2, 3], "verified": None})
-_CLOSED = told(b"C", {"id": 0, "version": [4, 1, 2, 3], "sha256": "0" * 64})
+_OPENED = json_frame(b"O", {"id": 0, "version": [4, 1, 2, 3], "verified": None})
+_CLOSED = json_frame(b"C", {"id": 0, "version": [4, 1, 2, 3], "sha256": "0" * 64})
 _ZEROS = zeros(1_000_000)
 
 CORPUS: Mapping[str, bytes] = {
-    "good-hello": told(b"H", {"python": "3.10.0"}),
+    "good-hello": json_frame(b"H", {"python": "3.10.0"}),
     "good-scan": scan(set=[["", [_FILE]], ["b", [["c", "d", 0, 1, 2, 3]]]]) + _END,
     "good-delta": scan(gone=[["", ["a.json"]]], shut=["secret"], open=["b"]) + _END,
     "good-link": scan(set=[["", [["latest", "l", 1, 1, 2, 3, "step_4"]]]]) + _END,
-    "good-unchanged": told(b"U", {"id": 0, "now": 1, "trees": [], "at": 5, "took": 12}),
-    "good-facts": told(b"F", _FACTS),
-    "good-file": _OPENED + frame(b"D", b"data") + _CLOSED + told(b"R", {"id": 0}),
-    "good-whole": whole(0, 4, b"data") + told(b"R", {"id": 0}),
-    "good-failed": told(b"X", {"id": 0, "reason": "permission denied", "vanished": False}) + told(b"R", {"id": 0}),
+    "good-unchanged": json_frame(b"U", {"id": 0, "now": 1, "trees": [], "at": 5, "took": 12}),
+    "good-facts": json_frame(b"F", _FACTS),
+    "good-file": _OPENED + frame(b"D", b"data") + _CLOSED + json_frame(b"R", {"id": 0}),
+    "good-whole": whole(0, 4, b"data") + json_frame(b"R", {"id": 0}),
+    "good-failed": json_frame(b"X", {"id": 0, "reason": "permission denied", "vanished": False})
+    + json_frame(b"R", {"id": 0}),
     "good-waiting": frame(b"K", b"") * 3,
-    "good-packed": frame(b"Z", stored(whole(0, 4, b"data") + frame(b"K", b"s"))) + told(b"R", {"id": 0}),
-    "good-refused": told(b"Q", {"kind": "gone", "why": "no such tree"}),
+    "good-packed": frame(b"Z", stored(whole(0, 4, b"data") + frame(b"K", b"s"))) + json_frame(b"R", {"id": 0}),
+    "good-refused": json_frame(b"Q", {"kind": "gone", "why": "no such tree"}),
     "nothing": b"",
     "half-a-head": b"\x00\x00\x00",
     "size-zero": struct.pack(">I", 0) * 4,
@@ -89,8 +90,8 @@ CORPUS: Mapping[str, bytes] = {
     "closed-unopened": _CLOSED,
     "closed-twice": _OPENED + frame(b"D", b"data") + _CLOSED + _CLOSED,
     "opened-twice": _OPENED + _OPENED,
-    "end-too-soon": told(b"R", {"id": 0}),
-    "another-file": told(b"O", {"id": 9, "version": [4, 1, 2, 3], "verified": None}),
+    "end-too-soon": json_frame(b"R", {"id": 0}),
+    "another-file": json_frame(b"O", {"id": 9, "version": [4, 1, 2, 3], "verified": None}),
     "whole-short": frame(b"W", b"x" * 8),
     "whole-of-2-to-the-64": whole(0, 2**64 - 1, b"data"),
     "whole-too-little": whole(0, 9, b"data"),
@@ -125,17 +126,17 @@ CORPUS: Mapping[str, bytes] = {
     "end-deep-object": frame(b"E", b'{"a":' * 10_000),
     "end-endless-number": frame(b"E", b'{"id":' + b"9" * 10_000 + b"}"),
     "end-exponent": frame(b"E", b'{"id": 1e999, "now": NaN, "trees": []}'),
-    "end-no-object": told(b"E", [1]),
-    "end-states": told(b"E", {"id": 1, "now": 1, "trees": [[0, "\x1b[31m", 1, ""], [0, 1, 2, 3]]}),
-    "end-stamps": told(b"E", {"id": 0, "now": 1, "trees": [], "at": -1, "took": 10**12}),
-    "unchanged-but-changed": told(b"U", {"id": 0, "now": 1, "trees": [[0, "present", 1, "ext4"]]}),
-    "unchanged-shapes": told(b"U", {"id": [], "now": {}, "trees": None, "at": "1", "took": 1.5}),
+    "end-no-object": json_frame(b"E", [1]),
+    "end-states": json_frame(b"E", {"id": 1, "now": 1, "trees": [[0, "\x1b[31m", 1, ""], [0, 1, 2, 3]]}),
+    "end-stamps": json_frame(b"E", {"id": 0, "now": 1, "trees": [], "at": -1, "took": 10**12}),
+    "unchanged-but-changed": json_frame(b"U", {"id": 0, "now": 1, "trees": [[0, "present", 1, "ext4"]]}),
+    "unchanged-shapes": json_frame(b"U", {"id": [], "now": {}, "trees": None, "at": "1", "took": 1.5}),
     "verified-unasked": frame(b"V", struct.pack(">IQqqQ32s", 0, 4, 1, 2, 3, bytes(32))),
     "verified-short": frame(b"V", b"x" * 8),
-    "facts-lies": told(b"F", {**_FACTS, "utc_offset": 10**9, "gpus": ["\x1b]0;x\x07"] * 100, "free": -1}),
-    "facts-shapes": told(b"F", {"id": [], "gpus": {}, "host": None, "utc_offset": "0", "free": {}, "python": []}),
-    "failed-long": told(b"X", {"id": 0, "reason": "x" * 10_000, "vanished": 1}),
-    "refused-shapes": told(b"Q", {"kind": ["gone"], "why": {"a": 1}}),
+    "facts-lies": json_frame(b"F", {**_FACTS, "utc_offset": 10**9, "gpus": ["\x1b]0;x\x07"] * 100, "free": -1}),
+    "facts-shapes": json_frame(b"F", {"id": [], "gpus": {}, "host": None, "utc_offset": "0", "free": {}, "python": []}),
+    "failed-long": json_frame(b"X", {"id": 0, "reason": "x" * 10_000, "vanished": 1}),
+    "refused-shapes": json_frame(b"Q", {"kind": ["gone"], "why": {"a": 1}}),
     "duplicate-keys": frame(b"X", b'{"id": 0, "id": 1, "reason": "", "reason": 3}'),
     "escape-garbage": b"\x1b[31mgarbage" * 20,
 }

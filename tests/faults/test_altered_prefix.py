@@ -94,9 +94,9 @@ async def test_growing_file_at_home(workstation: Workstation) -> None:
     altered = log.read_bytes()
     fired(37)
     writer.log_until(44)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer))
-        assert events(said, "file.conflict")
+        assert events(event_log, "file.conflict")
     kept = workstation.data / ".harvestd" / "versions" / log.relative_to(workstation.data)
     assert [version.read_bytes() for version in kept.iterdir()] == [altered]
     workstation.audit()

@@ -20,7 +20,7 @@ from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import EvalWriter, RunWriter, evals_of_run, write_convention_example
 from harvestd.errors import ExitCode
 from harvestd.harvest import verification
-from harvestd.harvest.audit import Finding, Kind
+from harvestd.harvest.audit import Finding, FindingKind
 from harvestd.planning.records import FileRecord
 from harvestd.settings import load
 from support.command import Ended, harvestd_command, on_terminal
@@ -209,7 +209,7 @@ async def audited_beside(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(audit)
         await meanwhile()
-    return [finding for finding in found if finding.is_damage or finding.kind is Kind.FOREIGN]
+    return [finding for finding in found if finding.is_damage or finding.kind is FindingKind.FOREIGN]
 
 
 async def test_what_a_daemon_writes_meanwhile_is_no_damage(workstation: Workstation) -> None:

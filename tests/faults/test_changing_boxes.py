@@ -33,8 +33,8 @@ async def test_large_file_truncated_while_it_is_read(workstation: Workstation) -
     good = here.read_bytes()
     async with relayed(box.port) as relay:
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running(limits={"bulk_connections_per_host": 1}) as said:
-            await until(lambda: events(said, "host.connected"))
+        async with workstation.running(limits={"bulk_connections_per_host": 1}) as event_log:
+            await until(lambda: events(event_log, "host.connected"))
             relay.rate = MIB
             metrics.write_bytes(os.urandom(12 * MIB).replace(b"\0", b"\n"))
             evals.seal(2)
@@ -117,12 +117,12 @@ async def test_files_of_no_bytes_come_flagged_and_replace_nothing_for_good(works
     metrics.write_bytes(b"")
     evals.seal(2)
     assert metrics.stat().st_size == 0
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         await workstation.once()
     fired(19)
     assert here.read_bytes() == b""
     assert kept(workstation, here) == [good]
-    (told,) = events(said, "file.downloaded", bytes=0)
+    (told,) = events(event_log, "file.downloaded", bytes=0)
     assert told["log_level"] == "warning"
     assert "no bytes" in str(told["error"])
     reasons = workstation.catalogue("SELECT reason FROM files WHERE size = 0 AND kind = 'metrics'")
@@ -135,7 +135,7 @@ async def test_root_that_is_emptied_deletes_nothing_and_is_told_once(workstation
     box = workstation.add_box()
     writer = write_run(box.root)
     write_eval(box.root)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer))
         await until(lambda: list(workstation.data.glob("*/eval_results/*/*/*/*/run_meta.json")))
         before = workstation.filed()
@@ -144,17 +144,17 @@ async def test_root_that_is_emptied_deletes_nothing_and_is_told_once(workstation
         for each in list(box.root.iterdir()):
             each.rename(aside / each.name)
         assert list(box.root.iterdir()) == []
-        await until(lambda: events(said, "host.root_missing"))
+        await until(lambda: events(event_log, "host.root_missing"))
         fired(20)
-        polled = len([one for one in said if one["event"] == "host.polled"])
-        await until(lambda: len([one for one in said if one["event"] == "host.polled"]) > polled + 5)
-        assert len(events(said, "host.root_missing", path=box.root)) == 1
+        polled = len([one for one in event_log if one["event"] == "host.polled"])
+        await until(lambda: len([one for one in event_log if one["event"] == "host.polled"]) > polled + 5)
+        assert len(events(event_log, "host.root_missing", path=box.root)) == 1
         assert workstation.filed() == before
         for each in list(aside.iterdir()):
             each.rename(box.root / each.name)
         writer.log_step(4)
         await until(workstation.follows(writer))
-        assert len(events(said, "host.root_missing")) == 1
+        assert len(events(event_log, "host.root_missing")) == 1
     workstation.audit()
 
 

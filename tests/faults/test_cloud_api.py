@@ -27,21 +27,21 @@ async def test_every_failure_leaves_the_last_good_set(
     account.rent(B, "", "127.0.0.3")
     run = RunWriter(account.root, RunSpec(total_steps=200))
     run.start()
-    async with account.watched() as said:
-        await until(lambda: len(events(said, "host.connected")) == 2)
+    async with account.watched() as event_log:
+        await until(lambda: len(events(event_log, "host.connected")) == 2)
         for number, name in enumerate(FAILURES, start=1):
             await account.serve(name)
             assert account.cloud.served[name], name
             run.log_until(number * 5)
             await until(account.workstation.follows(run))
             fired(41)
-        assert len(events(said, "host.connected")) == 2
-        assert {each["host"] for each in events(said, "host.appeared")} == {"gpu-a", f"lambda-{B[:8]}"}
-        assert not events(said, "host.gone")
-        failed, recovered = events(said, "inventory.failed"), events(said, "inventory.recovered")
+        assert len(events(event_log, "host.connected")) == 2
+        assert {each["host"] for each in events(event_log, "host.appeared")} == {"gpu-a", f"lambda-{B[:8]}"}
+        assert not events(event_log, "host.gone")
+        failed, recovered = events(event_log, "inventory.failed"), events(event_log, "inventory.recovered")
         assert 0 < len(failed) <= len(FAILURES)
         assert len(failed) - len(recovered) in {0, 1}
-        planted.hear("events", "\n".join(map(str, said)))
+        planted.hear("events", "\n".join(map(str, event_log)))
     assert planted.heard("lambda_cloud")
     assert len(list(account.workstation.data.glob("*/training_run"))) == 1
     planted.walk(account.workstation.data)
@@ -55,15 +55,15 @@ async def test_a_box_is_gone_after_several_good_answers(account: Account) -> Non
     account.rent(B, "gpu-b", "127.0.0.3")
     run = RunWriter(account.root, RunSpec(total_steps=64))
     run.start()
-    async with account.watched() as said:
-        await until(lambda: len(events(said, "host.connected")) == 2)
+    async with account.watched() as event_log:
+        await until(lambda: len(events(event_log, "host.connected")) == 2)
         run.log_until(8)
         await until(account.workstation.follows(run))
         account.cloud.end(A)
         before = account.cloud.served["good"]
         await account.serve("500")
         first.kill()
-        await until(lambda: events(said, "host.gone", host="gpu-a"))
+        await until(lambda: events(event_log, "host.gone", host="gpu-a"))
         assert account.cloud.served["good"] >= before + AGREEING
         fired(41)
         run.log_until(16)
@@ -76,15 +76,15 @@ async def test_a_box_is_gone_after_several_good_answers(account: Account) -> Non
 async def test_an_account_that_is_empty_is_believed_late(account: Account) -> None:
     """No instances at all is what a stumbling cloud says, too: only when it goes on saying so are the boxes gone."""
     account.rent(A, "gpu-a", "127.0.0.2")
-    async with account.watched() as said:
-        await until(lambda: events(said, "host.connected"))
+    async with account.watched() as event_log:
+        await until(lambda: events(event_log, "host.connected"))
         account.cloud.instances.clear()
         before = account.cloud.served["good"]
-        await until(lambda: events(said, "inventory.failed"))
-        assert not events(said, "host.gone")
-        await until(lambda: events(said, "host.gone"), 60)
+        await until(lambda: events(event_log, "inventory.failed"))
+        assert not events(event_log, "host.gone")
+        await until(lambda: events(event_log, "host.gone"), 60)
         assert account.cloud.served["good"] >= before + AGREEING_EMPTY
-        assert len(events(said, "inventory.failed")) == 1
+        assert len(events(event_log, "inventory.failed")) == 1
         fired(41)
     account.workstation.audit()
 
@@ -93,18 +93,18 @@ async def test_boxes_move_and_are_replaced(account: Account) -> None:
     """An instance with a new address is the same host; a new one takes a name only when the old one is gone."""
     account.rent(A, "gpu-a", "127.0.0.2")
     account.rent(B, "gpu-b", "127.0.0.3")
-    async with account.watched() as said:
-        await until(lambda: len(events(said, "host.connected")) == 2)
+    async with account.watched() as event_log:
+        await until(lambda: len(events(event_log, "host.connected")) == 2)
         account.cloud.instances[1]["ip"] = "127.0.0.2"  # as when an address is given to the next one
-        await until(lambda: events(said, "host.quarantined", host="gpu-b"))
+        await until(lambda: events(event_log, "host.quarantined", host="gpu-b"))
         account.cloud.instances[1]["ip"] = "127.0.0.3"
-        await until(lambda: len(events(said, "host.connected", host="gpu-b")) == 2)
+        await until(lambda: len(events(event_log, "host.connected", host="gpu-b")) == 2)
         account.cloud.end(A)
         account.rent(C, "gpu-a", "127.0.0.4")
-        await until(lambda: events(said, "host.appeared", host=f"gpu-a-{C[:8]}"))
-        await until(lambda: events(said, "host.replaced", host="gpu-a", old=f"lambda_cloud:{A}"))
-        await until(lambda: events(said, "host.connected", host="gpu-a", address="127.0.0.4"))
-        assert len(events(said, "host.gone")) == 1
+        await until(lambda: events(event_log, "host.appeared", host=f"gpu-a-{C[:8]}"))
+        await until(lambda: events(event_log, "host.replaced", host="gpu-a", old=f"lambda_cloud:{A}"))
+        await until(lambda: events(event_log, "host.connected", host="gpu-a", address="127.0.0.4"))
+        assert len(events(event_log, "host.gone")) == 1
     account.workstation.audit()
 
 

@@ -19,7 +19,7 @@ from support.command import command, environment, harvestd_command
 from support.faults import fired
 from support.openssh import OpenSSHServer
 from support.planted import Planted
-from support.waiting import Said, events, until
+from support.waiting import EventLog, events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -146,7 +146,7 @@ async def test_the_right_boxes_are_watched_at_every_moment(
         story.appear()
     run = RunWriter(account.root, RunSpec(total_steps=200))
     run.start()
-    async with account.watched() as said:
+    async with account.watched() as event_log:
         await until(story.is_followed, 60)
         failures = list(FAILURES)
         story.dice.shuffle(failures)
@@ -162,12 +162,12 @@ async def test_the_right_boxes_are_watched_at_every_moment(
             run.log_until(number)
         await until(account.workstation.follows(run), 60)
         assert set(account.cloud.served) >= set(FAILURES)
-        await until(lambda: len(events(said, "host.gone")) == len(story.ended))
-        assert not events(said, "host.lost", error="")
-        assert replacements(said) == story.replaced
+        await until(lambda: len(events(event_log, "host.gone")) == len(story.ended))
+        assert not events(event_log, "host.lost", error="")
+        assert replacements(event_log) == story.replaced
         for words in ("status", "hosts", "doctor", "events", "check"):
             await anyio.to_thread.run_sync(partial(ask, account, planted, words))
-        planted.hear("events", "\n".join(map(str, said)))
+        planted.hear("events", "\n".join(map(str, event_log)))
     await anyio.to_thread.run_sync(partial(log_of_daemon, account, planted))
     planted.walk(account.workstation.data)
     assert planted.heard("lambda_cloud:")
@@ -175,10 +175,10 @@ async def test_the_right_boxes_are_watched_at_every_moment(
     account.workstation.audit()
 
 
-def replacements(said: Said) -> set[tuple[str, str]]:
+def replacements(event_log: EventLog) -> set[tuple[str, str]]:
     """Return who replaced whom, by ids, as it was told."""
     source = f"{lambda_provider.LambdaCloudHosts.name}:"
-    told = events(said, "host.replaced")
+    told = events(event_log, "host.replaced")
     return {(str(one["identity"]).removeprefix(source), str(one["old"]).removeprefix(source)) for one in told}
 
 
@@ -211,12 +211,12 @@ async def test_the_cloud_stands_beside_what_is_written_down(account: Account) ->
     account.rent("a" * 32, "gpu-a", "127.0.0.2")
     on = account.sections()
     off = {**on, "lambda_cloud": {**on["lambda_cloud"], "enabled": False}}
-    async with account.workstation.running(**off) as said:
-        await until(lambda: events(said, "host.connected", host="desk"))
+    async with account.workstation.running(**off) as event_log:
+        await until(lambda: events(event_log, "host.connected", host="desk"))
         account.workstation.settings(**on)
-        await until(lambda: events(said, "host.connected", host="gpu-a"))
+        await until(lambda: events(event_log, "host.connected", host="gpu-a"))
         account.workstation.settings(**off)
-        await until(lambda: events(said, "host.gone", host="gpu-a"))
+        await until(lambda: events(event_log, "host.gone", host="gpu-a"))
         assert written.server.commands()
-        assert len(events(said, "host.connected", host="desk")) == 1
+        assert len(events(event_log, "host.connected", host="desk")) == 1
     account.workstation.audit()

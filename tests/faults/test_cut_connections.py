@@ -38,11 +38,11 @@ async def test_cut_transfer_goes_on(workstation: Workstation, share: float) -> N
     writer = write_large_checkpoint(box.root, SIZE, LARGE[:1])
     async with relayed(box.port) as relay:
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running(limits={"bulk_connections_per_host": 1}) as said:
+        async with workstation.running(limits={"bulk_connections_per_host": 1}) as event_log:
             await cut(relay, share, workstation)
             fired(1)
             assert is_absent(workstation)
-            assert not events(said, "checkpoint.completed")
+            assert not events(event_log, "checkpoint.completed")
             await until(lambda: relay.open == 0)
             relay.received = 0
             await until(is_home(workstation, writer))
@@ -91,11 +91,11 @@ async def test_sshd_dies_in_a_look(workstation: Workstation) -> None:
     async with relayed(box.port) as relay:
         workstation.reach("gpu-a", relay.port)
         relay.cut_at = EARLY
-        async with workstation.running() as said:
+        async with workstation.running() as event_log:
             await until(lambda: relay.cuts)
             await anyio.to_thread.run_sync(box.server.kill)
-            await until(lambda: events(said, "host.lost"))
-            assert not [one for one in said if one["event"] == "host.polled"]
+            await until(lambda: events(event_log, "host.lost"))
+            assert not [one for one in event_log if one["event"] == "host.polled"]
             fired(6)
             assert workstation.filed() == before
             relay.received = 0
@@ -103,5 +103,5 @@ async def test_sshd_dies_in_a_look(workstation: Workstation) -> None:
             await until(workstation.follows(writer))
             assert relay.received > EARLY, "the look was not done when it was cut"
     unwanted = {"host.drained", "host.root_missing", "run.finished", "file.conflict", "file.rejected"}
-    assert unwanted.isdisjoint(one["event"] for one in said)
+    assert unwanted.isdisjoint(one["event"] for one in event_log)
     workstation.audit()

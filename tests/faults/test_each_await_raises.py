@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
 SUBJECT = "gpu-a"
 OTHERS = ("gpu-b", "gpu-c")
-PATIENCE = 120.0
+TIMEOUT = 120.0
 """Seconds for one exception to be raised and reported, and for all files of the round to come."""
 PLACES = 60
 """Awaits at least, in which an exception is raised."""
@@ -60,7 +60,7 @@ async def test_each_await_of_a_host_raises(
     write_large_checkpoint(subject.root)
     writers = [fresh_run(workstation.add_box(name).root, number) for number, name in enumerate(OTHERS)]
     asyncio.get_running_loop().set_task_factory(raising.task)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         quiet = number = 0
         while quiet < ROUNDS_WITHOUT:
             before = len(raising.told)
@@ -69,13 +69,13 @@ async def test_each_await_of_a_host_raises(
             for writer in writers:
                 writer.log_step(2 + number)
             for writer in writers:
-                await until(workstation.follows(writer), PATIENCE)
-            await until(lambda: raising.waiting is None, PATIENCE)
+                await until(workstation.follows(writer), TIMEOUT)
+            await until(lambda: raising.waiting is None, TIMEOUT)
             quiet = quiet + 1 if len(raising.told) == before else 0
-        failed = [each for each in said if each["event"] == "host.failed"]
+        failed = [each for each in event_log if each["event"] == "host.failed"]
         assert len(raising.told) >= PLACES
         assert {str(each["host"]) for each in failed} == {SUBJECT}
-        assert Counter(str(each["error"]) for each in events(said, "host.failed")).most_common(1)[0][1] == 1
+        assert Counter(str(each["error"]) for each in events(event_log, "host.failed")).most_common(1)[0][1] == 1
         assert tallies[0].of(SUBJECT).defects == len(failed)
-        assert not any(events(said, name, host=other) for name in ("host.lost", "host.failed") for other in OTHERS)
+        assert not any(events(event_log, name, host=other) for name in ("host.lost", "host.failed") for other in OTHERS)
     workstation.audit()

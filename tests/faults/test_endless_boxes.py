@@ -16,7 +16,7 @@ from harvestd.remote.api import Limits
 from harvestd.settings import Settings
 from support.faults import fired
 from support.house import Workstation
-from support.lying import Asked, Liar, add_port, entry, frame, listening, scan_part, settled, told
+from support.lying import Asked, Liar, add_port, entry, frame, json_frame, listening, scan_part, settled
 from support.memory import bounded
 from support.surroundings import untouched
 from support.waiting import events, until
@@ -99,14 +99,14 @@ async def cut_off(workstation: Workstation, liar: Liar, honest: Liar, size: int)
         add_port(workstation, "liar", port, liar.root)
         add_port(workstation, "honest", other, honest.root)
         with untouched(workstation), bounded(size):
-            async with workstation.running() as said:
+            async with workstation.running() as event_log:
                 await until(lambda: "scan" in liar.heard)
                 began = anyio.current_time()
-                await until(lambda: events(said, "host.quarantined", host="liar"))
+                await until(lambda: events(event_log, "host.quarantined", host="liar"))
                 assert anyio.current_time() - began < 30  # without a limit: for ever
                 fired(53)
                 await until(workstation.stands(RUN.name, "training_state", "step_final", "training_info.json"))
-    assert len(events(said, "host.quarantined")) == 1
+    assert len(events(event_log, "host.quarantined")) == 1
     workstation.audit()
 
 
@@ -123,7 +123,9 @@ async def test_file_without_end(workstation: Workstation, tmp_path: Path, path: 
     def endless(number: int, asked: str) -> Iterator[bytes] | None:
         if not asked.endswith(path):
             return None
-        return _then(told(b"O", {"id": number, "version": version, "verified": NOTHING}), frame(b"D", bytes(65_536)))
+        return _then(
+            json_frame(b"O", {"id": number, "version": version, "verified": NOTHING}), frame(b"D", bytes(65_536))
+        )
 
     liar.read = endless
     await cut_off(workstation, liar, honest, 96 * MIB)

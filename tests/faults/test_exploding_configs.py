@@ -53,12 +53,12 @@ async def test_config_that_explodes(workstation: Workstation, bomb: str) -> None
     config.write_bytes(BOMBS[bomb])
     settled(box.root)
     os.utime(config, (1, 1))
-    with untouched(workstation), bounded(64 * MIB), structlog.testing.capture_logs() as said:
+    with untouched(workstation), bounded(64 * MIB), structlog.testing.capture_logs() as event_log:
         await workstation.once()
     fired(56)
     assert (workstation.training(RUN.name) / "config.yaml").read_bytes() == BOMBS[bomb]
     assert workstation.stands(OTHER.name, "config.yaml")()
-    assert not any("\x1b" in str(one) for one in events(said, "experiment.named"))
+    assert not any("\x1b" in str(one) for one in events(event_log, "experiment.named"))
     assert len((workstation.experiment(RUN.name) or workstation.data).name.encode()) <= 255
     workstation.audit()
 
@@ -73,9 +73,9 @@ async def test_huge_config(workstation: Workstation, size: int) -> None:
     victim.log_until(2)
     os.truncate(victim.directory / "config.yaml", size)
     settled(box.root)
-    with untouched(workstation), bounded(160 * MIB), structlog.testing.capture_logs() as said:
+    with untouched(workstation), bounded(160 * MIB), structlog.testing.capture_logs() as event_log:
         await workstation.once()
-    assert events(said, "file.rejected")
+    assert events(event_log, "file.rejected")
     fired(56)
     assert (workstation.training(RUN.name) / "config.yaml").stat().st_size == size
     assert workstation.stands(OTHER.name, "config.yaml")()

@@ -123,9 +123,9 @@ async def test_failed_sync_publishes_nothing_and_is_never_tried_again(workstatio
         assert len([line for line in lines if "fsync(" in line and f"<{path}>" in line]) == 1
         assert not [line for line in lines if "renameat2(" in line and f'"{Path(path).name}"' in line]
     assert process.returncode == ExitCode.PARTIAL
-    said = workstation.output_file.read_text()
-    assert "can't sync a temporary: Input/output error" in said
-    assert "Traceback" not in said
+    output = workstation.output_file.read_text()
+    assert "can't sync a temporary: Input/output error" in output
+    assert "Traceback" not in output
     home = workstation.training(RUN.name).with_name("eval_results") / leaf.relative_to(box.root / "eval_runs")
     assert not (home / "metrics.csv").exists()
     converges(workstation, writer)

@@ -95,8 +95,8 @@ async def test_no_space_in_a_large_file(
     box = workstation.add_box()
     writer = write_checkpoint(box.root, 12 * MIB)
     overtaken(monkeypatch, disk / "ballast", 2 * MIB)
-    async with workstation.running(limits={"free_space": "0B"}) as said:
-        await until(lambda: events(said, "disk.low"))
+    async with workstation.running(limits={"free_space": "0B"}) as event_log:
+        await until(lambda: events(event_log, "disk.low"))
         assert errno.ENOSPC in told
         fired(23)
         await until(lambda: not staging(workstation))
@@ -104,8 +104,8 @@ async def test_no_space_in_a_large_file(
         (disk / "ballast").unlink()
         await until(workstation.stands(RUN.name, *MARKER))
         await until(workstation.follows(writer))
-        await until(lambda: events(said, "disk.recovered"))
-        assert len(events(said, "disk.low")) == 1
+        await until(lambda: events(event_log, "disk.recovered"))
+        assert len(events(event_log, "disk.low")) == 1
     assert staging(workstation) == []
     workstation.audit()
 
@@ -123,15 +123,15 @@ async def test_no_space_in_small_files(
         (evals.leaf(step) / "metrics.csv").write_bytes(b"x" * 2 * MIB)
         evals.seal(step)
     overtaken(monkeypatch, disk / "ballast", MIB)
-    async with workstation.running(limits={"free_space": "0B"}) as said:
-        await until(lambda: events(said, "disk.low"))
+    async with workstation.running(limits={"free_space": "0B"}) as event_log:
+        await until(lambda: events(event_log, "disk.low"))
         assert errno.ENOSPC in told
         fired(23)
         assert staging(workstation) == []
         (disk / "ballast").unlink()
         await until(lambda: len(list(workstation.data.glob("*/eval_results/*/*/*/*/run_meta.json"))) == 6)
-        await until(lambda: events(said, "disk.recovered"))
-        assert len(events(said, "disk.low")) == 1
+        await until(lambda: events(event_log, "disk.recovered"))
+        assert len(events(event_log, "disk.low")) == 1
     workstation.audit()
 
 
@@ -144,10 +144,10 @@ async def test_floor_is_kept_while_a_large_file_is_written(
     async with relayed(box.port) as relay:
         relay.rate = MIB // 4
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running(limits={"free_space": "8MiB", "bulk_connections_per_host": 1}) as said:
+        async with workstation.running(limits={"free_space": "8MiB", "bulk_connections_per_host": 1}) as event_log:
             await until(lambda: any(path.stat().st_size > MIB // 4 for path in staging(workstation)))
             fill(disk / "ballast", leaving=4 * MIB)
-            await until(lambda: events(said, "disk.low"))
+            await until(lambda: events(event_log, "disk.low"))
             assert free_on(disk) > 0
             assert errno.ENOSPC not in told
             fired(23)
@@ -155,7 +155,7 @@ async def test_floor_is_kept_while_a_large_file_is_written(
             (disk / "ballast").unlink()
             relay.rate = None
             await until(workstation.stands(RUN.name, *MARKER))
-            assert len(events(said, "disk.low")) == 1
+            assert len(events(event_log, "disk.low")) == 1
     workstation.audit()
 
 
@@ -172,16 +172,16 @@ async def test_no_space_for_the_catalogue_either(workstation: Workstation, monke
     box = workstation.add_box()
     writer = write_checkpoint(box.root, 16)
     with small_disk(workstation.data, 16 * MIB) as disk:
-        async with workstation.running(limits={"free_space": "0B"}) as said:
+        async with workstation.running(limits={"free_space": "0B"}) as event_log:
             await until(workstation.follows(writer))
             fill(disk / "ballast")
             for number in range(200):
                 RunWriter(box.root, RunSpec(timestamp=f"2025-08-21_03-{number // 60:02}-{number % 60:02}")).start()
             await until(lambda: any(isinstance(error, DiskFull) for error in refused))
             fired(24)
-            await until(lambda: events(said, "disk.low"))
+            await until(lambda: events(event_log, "disk.low"))
             (disk / "ballast").unlink()
             last = RunSpec(timestamp="2025-08-21_03-03-19").name
             await until(workstation.stands(last, "config.yaml"))
-            assert len(events(said, "disk.low")) == 1
+            assert len(events(event_log, "disk.low")) == 1
         workstation.audit()

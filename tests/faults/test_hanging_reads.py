@@ -74,7 +74,7 @@ async def test_hanging_file_holds_up_no_other(workstation: Workstation, tmp_path
     evals = evals_of_run(box.root, EvalSpec(RUN, questions=5))
     evals.write_config()
     hangs, other = evals.leaf(1) / "metrics.csv", evals.leaf(2) / "run_meta.json"
-    async with workstation.running(ssh={"keepalive": "1s"}) as said:
+    async with workstation.running(ssh={"keepalive": "1s"}) as event_log:
         await until(workstation.stands(RUN.name, "config.yaml"))
         home = workstation.training(RUN.name).with_name("eval_results")
         here = home / hangs.relative_to(box.root / "eval_runs")
@@ -87,10 +87,10 @@ async def test_hanging_file_holds_up_no_other(workstation: Workstation, tmp_path
             await until((home / other.relative_to(box.root / "eval_runs")).exists)
             await until(workstation.follows(writer))
             assert not here.exists()
-            assert not events(said, "host.lost")
+            assert not events(event_log, "host.lost")
         await until(holds(here, hangs.read_bytes()))
-        assert len(events(said, "host.connected")) == 1
-    (told,) = events(said, "file.rejected")
+        assert len(events(event_log, "host.connected")) == 1
+    (told,) = events(event_log, "file.rejected")
     assert "though the link is alive" in str(told["error"])
     workstation.audit()
 
@@ -104,7 +104,7 @@ async def test_hanging_facts_of_one_run_hold_up_no_other(workstation: Workstatio
     first.start()
     hung = RunWriter(box.root, HUNG)
     hangs = hung.train_log if name == "train_log.jsonl" else hung.directory / name
-    async with workstation.running(ssh={"keepalive": "1s"}) as said:
+    async with workstation.running(ssh={"keepalive": "1s"}) as event_log:
         await until(workstation.stands(RUN.name, "config.yaml"))
         trace = tmp_path / "trace"
         async with hanging(box.server, hangs, trace):
@@ -117,9 +117,9 @@ async def test_hanging_facts_of_one_run_hold_up_no_other(workstation: Workstatio
             await until(workstation.follows(late), 60)
             await until(workstation.follows(first), 60)
             assert not workstation.stands(HUNG.name, *hangs.relative_to(hung.directory).parts)()
-            assert not events(said, "host.lost")
+            assert not events(event_log, "host.lost")
             # What was read just before it in one go may be held up with it, and be named in its place.
-            await until(lambda: any(HUNG.name in str(each["path"]) for each in events(said, "file.rejected")))
+            await until(lambda: any(HUNG.name in str(each["path"]) for each in events(event_log, "file.rejected")))
         await until(workstation.follows(hung), 60)
-        assert len(events(said, "host.connected")) == 1
+        assert len(events(event_log, "host.connected")) == 1
     workstation.audit()

@@ -38,7 +38,7 @@ LOGS = 40
 ROUNDS = 3
 EVERY = 2.0
 """Seconds after which a quarantined host is tried again here, and attacks again."""
-PATIENCE = 120.0
+TIMEOUT = 120.0
 KEPT = 0.8
 QUARANTINED_WITHIN = 10.0
 FLAT = 96 * 1024 * 1024
@@ -109,7 +109,7 @@ def measure(workstation: Workstation, others: list[Workstation]) -> Measured:
             found: dict[str, Path] = {}
             while len(found) < HONEST:
                 assert daemon.poll() is None
-                assert time.monotonic() - began < PATIENCE
+                assert time.monotonic() - began < TIMEOUT
                 time.sleep(0.05)
                 for name in (name for name in names if name not in found):
                     place = home(workstation, name)

@@ -11,7 +11,7 @@ from support.faults import fired
 from support.house import Workstation
 from support.lying import Liar, Row, add_port, entry, listening, settled
 from support.surroundings import untouched
-from support.waiting import Said, events
+from support.waiting import EventLog, events
 
 pytestmark = pytest.mark.anyio
 
@@ -30,21 +30,23 @@ def run_on(root: Path) -> RunWriter:
     return writer
 
 
-async def visited(workstation: Workstation, liar: Liar) -> Said:
+async def visited(workstation: Workstation, liar: Liar) -> EventLog:
     """Make a pass over a scripted box and check that its honest run came home; gives what was said."""
     async with listening(liar.script) as port:
         add_port(workstation, "liar", port, liar.root)
-        with structlog.testing.capture_logs() as said:
+        with structlog.testing.capture_logs() as event_log:
             await workstation.once()
     training = workstation.training(RUN.name)
     assert (training / "config.yaml").is_file()
     assert (training / "training_state/step_final/model/adapter_model.safetensors").is_file()
-    return said
+    return event_log
 
 
-def rejected(said: Said) -> int:
+def rejected(event_log: EventLog) -> int:
     """Return how many names the daemon said it refused."""
-    (told,) = [str(one["error"]) for one in events(said, "file.rejected") if "names that can't be used" in str(one)]
+    (told,) = [
+        str(one["error"]) for one in events(event_log, "file.rejected") if "names that can't be used" in str(one)
+    ]
     return int(told.split()[0])
 
 
@@ -63,8 +65,8 @@ async def test_names_are_refused_alone(workstation: Workstation, tmp_path: Path,
     folders: list[Row] = [entry(name, "d", 0, 1, 1, 990 + n) for n, name in enumerate(NAMES[case])]
     liar.rows = [(HOME, MODEL, row) for row in files] + [(HOME, "", row) for row in folders]
     with untouched(workstation):
-        said = await visited(workstation, liar)
-    assert rejected(said) == len(files) + len(folders)
+        event_log = await visited(workstation, liar)
+    assert rejected(event_log) == len(files) + len(folders)
     fired(case)
     assert not any(".." in path or path.startswith("/") for path in liar.heard)
     workstation.audit()
@@ -76,9 +78,9 @@ async def test_directories_that_lead_elsewhere(workstation: Workstation, tmp_pat
     bad = ["..", "../..", f"{MODEL}/../../../../..", "/etc", f"{RUN.name}//logs", f"../training_runs/{RUN.name}"]
     liar.rows = [(HOME, directory, entry("passwd", "f", 5, 1, 1, 900)) for directory in bad]
     with untouched(workstation):
-        said = await visited(workstation, liar)
+        event_log = await visited(workstation, liar)
     # Each directory's own name, and that of what is said to lie there.
-    assert rejected(said) == 2 * len(bad)
+    assert rejected(event_log) == 2 * len(bad)
     fired(43)
     workstation.audit()
 
@@ -89,8 +91,8 @@ async def test_endless_depth(workstation: Workstation, tmp_path: Path) -> None:
     deep = "/".join([MODEL, *["d"] * 10_000])
     liar.rows = [(HOME, deep, entry("f", "f", 5, 1, 1, 900)), (HOME, "/".join(["e"] * 70), entry("f"))]
     with untouched(workstation):
-        said = await visited(workstation, liar)
-    assert rejected(said) == 4
+        event_log = await visited(workstation, liar)
+    assert rejected(event_log) == 4
     fired(47)
     workstation.audit()
 

@@ -15,7 +15,7 @@ from harvestd.settings import load
 from support.faults import fired
 from support.house import GpuBox, Workstation
 from support.relay import Relay, relayed
-from support.waiting import Said, events, holds, until
+from support.waiting import EventLog, events, holds, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -120,11 +120,11 @@ class Editor:
             boxes[GUEST], self.guest = self.guest, None
 
 
-async def edited(editor: Editor, said: Said, event: str, text: str) -> None:
+async def edited(editor: Editor, event_log: EventLog, event: str, text: str) -> None:
     """Save a text and wait until the daemon has said what became of it."""
-    before = len(events(said, event))
+    before = len(events(event_log, event))
     editor.write(text)
-    await until(lambda: len(events(said, event)) > before, 30)
+    await until(lambda: len(events(event_log, event)) > before, 30)
 
 
 def started(workstation: Workstation, name: str, number: int) -> RunWriter:
@@ -167,10 +167,10 @@ async def test_no_transfer_restarts_that_need_not(workstation: Workstation, monk
         for name in BOXES:
             relays[name] = await stack.enter_async_context(relayed(workstation.boxes[name].port))
             workstation.reach(name, relays[name].port)
-        said = await stack.enter_async_context(workstation.running(**editor.sections))
+        event_log = await stack.enter_async_context(workstation.running(**editor.sections))
         await under_way(workstation, writers, relays)
         editor.sections["limits"]["bandwidth"] = "512KiB/s"
-        await edited(editor, said, "config.reloaded", editor.text())
+        await edited(editor, event_log, "config.reloaded", editor.text())
         for relay in relays.values():
             relay.rate = None
         connections = {name: relay.connections for name, relay in relays.items()}
@@ -178,33 +178,33 @@ async def test_no_transfer_restarts_that_need_not(workstation: Workstation, monk
         while editor.edits < EDITS:
             editor.edits += 1
             if editor.dice.random() < 1 / 3:
-                await edited(editor, said, "config.rejected", editor.mistake(editor.text()))
+                await edited(editor, event_log, "config.rejected", editor.mistake(editor.text()))
                 fired(39)
                 rejected += 1
             else:
                 editor.change()
                 if editor.edits > EDITS // 2:
                     editor.keepalive = "9s"
-                await edited(editor, said, "config.reloaded", editor.text())
+                await edited(editor, event_log, "config.reloaded", editor.text())
         assert not any(writer_is_home(workstation, writer) for writer in writers.values()), "they were not under way"
         again = [name for name in BOXES if relays[name].connections != connections[name]]
         assert again == [TOUCHED]
-        assert len(events(said, "config.rejected")) == rejected > EDITS // 5
+        assert len(events(event_log, "config.rejected")) == rejected > EDITS // 5
 
         editor.edits += 1
         editor.sections["limits"]["bandwidth"] = "unlimited"
         editor.sections["verdict"]["idle_for"] = "3h"
-        await edited(editor, said, "config.reloaded", editor.text())
+        await edited(editor, event_log, "config.reloaded", editor.text())
         for writer in writers.values():
             await until(lambda writer=writer: writer_is_home(workstation, writer), 60)  # type: ignore[misc]  # bound
         os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: events(said, "config.reloaded", added=(), removed=(), changed=()))
+        await until(lambda: events(event_log, "config.reloaded", added=(), removed=(), changed=()))
         watched = {table.name for table in load(workstation.config, env={}).hosts}
         assert watched - {GUEST} == set(BOXES)
         guest = workstation.boxes.get(GUEST) or editor.guest
         assert guest is not None
         await until(lambda: bool(guest.server.commands()) == (GUEST in watched))
-        assert not events(said, "host.lost")
+        assert not events(event_log, "host.lost")
         sent = {name: relay.received for name, relay in relays.items()}
     assert all(SIZE < sent[name] < SIZE + BESIDE for name in BOXES[1:]), sent
     assert sent[TOUCHED] < SIZE * 3 / 2

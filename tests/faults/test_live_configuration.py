@@ -16,7 +16,7 @@ from harvestd.demo.writers import RunWriter
 from support.command import command, environment
 from support.faults import fired
 from support.house import Workstation
-from support.waiting import Said, events, until
+from support.waiting import EventLog, events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -26,9 +26,9 @@ def log_ins(workstation: Workstation, box: str) -> int:
     return workstation.boxes[box].server.log_text().count("Accepted publickey")
 
 
-def told(said: Said, event: str, **fields: object) -> Callable[[], bool]:
+def told(event_log: EventLog, event: str, **fields: object) -> Callable[[], bool]:
     """Return the condition that an event was told."""
-    return lambda: bool(events(said, event, **fields))
+    return lambda: bool(events(event_log, event, **fields))
 
 
 def replace(workstation: Workstation, text: str) -> None:
@@ -50,26 +50,26 @@ async def test_hosts_come_change_and_go_and_the_others_keep_their_connection(wor
     """A host that is added is harvested, one that changes is reached anew, one that leaves is let go."""
     workstation.add_box("gpu-a")
     first = writing(workstation, "gpu-a")
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(first))
 
         workstation.add_box("gpu-b")
         second = writing(workstation, "gpu-b", 21)
         workstation.settings()
-        await until(told(said, "config.reloaded", added=("hosts[gpu-b]",), removed=(), changed=()))
+        await until(told(event_log, "config.reloaded", added=("hosts[gpu-b]",), removed=(), changed=()))
         await until(workstation.follows(second))
 
         text = workstation.config.read_text()
         replace(workstation, text.replace('name = "gpu-b"', 'name = "gpu-b"\nkeepalive = "7s"'))
-        await until(told(said, "config.reloaded", changed=("hosts[gpu-b].keepalive",)))
-        await until(lambda: len(events(said, "host.connected", host="gpu-b")) == 2)
+        await until(told(event_log, "config.reloaded", changed=("hosts[gpu-b].keepalive",)))
+        await until(lambda: len(events(event_log, "host.connected", host="gpu-b")) == 2)
         second.log_step(3)
         await until(workstation.follows(second))
 
         del workstation.boxes["gpu-b"]
         gone = second.train_log.read_bytes()
         workstation.settings()
-        await until(told(said, "config.reloaded", removed=("hosts[gpu-b]",)))
+        await until(told(event_log, "config.reloaded", removed=("hosts[gpu-b]",)))
         second.log_step(4)
         first.log_step(3)
         await until(workstation.follows(first))
@@ -77,10 +77,10 @@ async def test_hosts_come_change_and_go_and_the_others_keep_their_connection(wor
         here = workstation.training(second.run.name) / "logs" / "train_log.jsonl"
         assert here.read_bytes() == gone
 
-        assert len(events(said, "host.appeared")) == 2
-        assert len(events(said, "host.connected", host="gpu-a")) == 1
+        assert len(events(event_log, "host.appeared")) == 2
+        assert len(events(event_log, "host.connected", host="gpu-a")) == 1
     assert log_ins(workstation, "gpu-a") == 1
-    assert events(said, "config.rejected") == []
+    assert events(event_log, "config.rejected") == []
     workstation.audit()
 
 
@@ -112,40 +112,40 @@ async def test_an_invalid_configuration_changes_nothing_and_every_problem_is_tol
     """Of a file with three problems all three are told, with file and key; hosts and limits stay as they were."""
     workstation.add_box("gpu-a")
     writer = writing(workstation, "gpu-a")
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer))
         good = workstation.config.read_text()
         bad = good.replace('"300ms"', '"soon"').replace("[limits]", "[limits]\nmemory = 1\ncolour = 3")
         replace(workstation, bad.replace('name = "gpu-a"', 'name = "gpu-z"'))
         if asked:
             os.kill(os.getpid(), signal.SIGHUP)
-        await until(told(said, "config.rejected"))
+        await until(told(event_log, "config.rejected"))
         fired(39)
-        problems = events(said, "config.rejected")[0]["problems"]
+        problems = events(event_log, "config.rejected")[0]["problems"]
         for key in ("poll.settle", "limits.memory", "limits.colour"):
             (problem,) = (each for each in problems if key in each)
             assert problem.startswith(f"{workstation.config}: ")
         writer.log_step(3)
         await until(workstation.follows(writer))
-        assert events(said, "config.reloaded") == []
-        assert {str(one["host"]) for one in events(said, "host.appeared")} == {"gpu-a"}
+        assert events(event_log, "config.reloaded") == []
+        assert {str(one["host"]) for one in events(event_log, "host.appeared")} == {"gpu-a"}
         replace(workstation, good)
         os.kill(os.getpid(), signal.SIGHUP)
-        await until(told(said, "config.reloaded", added=(), removed=(), changed=()))
+        await until(told(event_log, "config.reloaded", added=(), removed=(), changed=()))
     assert log_ins(workstation, "gpu-a") == 1
     workstation.audit()
 
 
 async def test_what_cannot_move_is_rejected_with_the_way_out(workstation: Workstation) -> None:
     """Another data root or state directory needs a restart; what else the file says does not apply either."""
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         text = workstation.config.read_text().replace(str(workstation.data), "/elsewhere").replace("1s", "2s")
         replace(workstation, text.replace("version = 1", 'version = 1\nstate_dir = "/state"'))
-        await until(told(said, "config.rejected"))
-        (rejected,) = events(said, "config.rejected")
+        await until(told(event_log, "config.rejected"))
+        (rejected,) = events(event_log, "config.rejected")
         assert ["data_root" in rejected["problems"][0], "state_dir" in rejected["problems"][1]] == [True, True]
         assert all("restart the daemon" in problem for problem in rejected["problems"])
-        assert events(said, "config.reloaded") == []
+        assert events(event_log, "config.reloaded") == []
     workstation.settings()
     workstation.audit()
 
@@ -154,7 +154,7 @@ async def test_a_burst_of_saves_is_one_reload(workstation: Workstation) -> None:
     """Twenty saves, half of them half-written, are read once: nothing is rejected, and the last content applies."""
     workstation.add_box("gpu-a")
     writer = writing(workstation, "gpu-a")
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer))
         good = workstation.config.read_text()
         versions = set()
@@ -166,11 +166,11 @@ async def test_a_burst_of_saves_is_one_reload(workstation: Workstation) -> None:
             await anyio.lowlevel.checkpoint()
         assert len(versions) == 20
         fired(40)
-        await until(told(said, "config.reloaded", changed=("poll.push",)))
+        await until(told(event_log, "config.reloaded", changed=("poll.push",)))
         writer.log_step(3)
         await until(workstation.follows(writer))
-    assert len(events(said, "config.reloaded")) == 1
-    assert events(said, "config.rejected") == []
+    assert len(events(event_log, "config.reloaded")) == 1
+    assert events(event_log, "config.rejected") == []
     workstation.audit()
 
 
@@ -178,17 +178,17 @@ async def test_a_file_that_is_deleted_is_told_once_and_comes_back(workstation: W
     """Without its file the daemon goes on by what it knows; the file that stands there again applies."""
     workstation.add_box("gpu-a")
     writer = writing(workstation, "gpu-a")
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer))
         good = workstation.config.read_text()
         workstation.config.unlink()
-        await until(told(said, "config.rejected"))
-        assert "can't be read" in events(said, "config.rejected")[0]["problems"][0]
+        await until(told(event_log, "config.rejected"))
+        assert "can't be read" in events(event_log, "config.rejected")[0]["problems"][0]
         writer.log_step(3)
         await until(workstation.follows(writer))
         workstation.config.write_text(good.replace('"300ms"', '"400ms"'))
-        await until(told(said, "config.reloaded", changed=("poll.settle",)))
-    assert len(events(said, "config.rejected")) == 1
+        await until(told(event_log, "config.reloaded", changed=("poll.settle",)))
+    assert len(events(event_log, "config.rejected")) == 1
     assert log_ins(workstation, "gpu-a") == 1
     workstation.audit()
 

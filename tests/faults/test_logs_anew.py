@@ -33,16 +33,16 @@ def test_dies_while_a_log_makes_room(tmp_path: Path, maker: Passes, point: str, 
     host = Host()
     for path in (CONFIG, LOG):
         host.make(Change(Deed.WRITE, path))
-    assert not maker.make(Task(workstation.config, host, links_only=links_only)).troubles
+    assert not maker.make(Task(workstation.config, host, links_only=links_only)).failures
     host.make(Change(Deed.WRITE, LOG))
     killed = maker.make(Task(workstation.config, host, (), Death(point, 1, signal.SIGKILL), links_only=links_only))
     assert killed.signal == signal.SIGKILL
     fired(31)
     gone = copy.deepcopy(host)
     gone.make(Change(Deed.ROTATE, LOG))
-    assert not maker.make(Task(workstation.config, gone, links_only=links_only)).troubles
+    assert not maker.make(Task(workstation.config, gone, links_only=links_only)).failures
     workstation.audit()
-    assert not maker.make(Task(workstation.config, host, links_only=links_only)).troubles
+    assert not maker.make(Task(workstation.config, host, links_only=links_only)).failures
     old, new = host.shown[LOG]
     (here,) = (content for path, content in workstation.filed().items() if path.endswith(".jsonl"))
     assert here == new
@@ -63,7 +63,7 @@ def test_dies_over_the_first_lines_of_a_log_that_begins_anew(tmp_path: Path, mak
     assert killed.signal == signal.SIGKILL
     fired(31)
     host.make(Change(Deed.WRITE, LOG))
-    assert not maker.make(Task(workstation.config, host)).troubles
+    assert not maker.make(Task(workstation.config, host)).failures
     (here,) = (content for path, content in workstation.filed().items() if path.endswith(".jsonl"))
     assert here == host.shown[LOG][-1]
     workstation.audit()

@@ -85,14 +85,14 @@ async def test_growing_files_go_on_where_they_are(workstation: Workstation) -> N
     manifest.write_bytes(behind)
     lose_catalogue(workstation)
     fired(35)
-    async with workstation.running() as said:
-        await until(lambda: events(said, "host.polled") or workstation.follows(writer)())
-        (told,) = events(said, "catalogue.rebuilt")
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "host.polled") or workstation.follows(writer)())
+        (told,) = events(event_log, "catalogue.rebuilt")
         assert (told["experiments"], told["runs"], told["skipped"]) == (1, 1, [])
         assert (workstation.training(RUN.name) / "logs" / "train_log.jsonl").read_bytes() == grown
         writer.log_until(12)
         await until(workstation.follows(writer))
-        assert not events(said, "file.conflict")
+        assert not events(event_log, "file.conflict")
     workstation.audit()
 
 
@@ -219,9 +219,9 @@ async def test_rebuilding_that_is_broken_off_is_done_by_the_next_start(workstati
         await until(lambda: process.poll() is not None)
     assert process.returncode == -signal.SIGKILL
     assert {path: path.read_bytes() for path in manifests} == manifests
-    async with workstation.running() as said:
-        await until(lambda: events(said, "host.root_missing"))
-        assert len(events(said, "catalogue.rebuilt")) == (point != "catalogue.committed")
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "host.root_missing"))
+        assert len(events(event_log, "catalogue.rebuilt")) == (point != "catalogue.committed")
     assert recorded(workstation) == before
     assert workstation.filed() == filed
     assert not workstation.catalogue("SELECT * FROM meta WHERE key = 'rebuild'")

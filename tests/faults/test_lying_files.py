@@ -14,7 +14,7 @@ from harvestd.errors import HostQuarantined
 from harvestd.harvest.host.passes import HostOutcome
 from support.faults import fired
 from support.house import Workstation
-from support.lying import Liar, add_port, answered, entry, frame, listening, row_of, settled, told
+from support.lying import Liar, add_port, answered, entry, frame, json_frame, listening, row_of, settled
 from support.surroundings import untouched
 from support.waiting import events
 
@@ -98,11 +98,11 @@ async def test_terabytes_are_refused_before_a_byte(workstation: Workstation, lia
     """A file that does not fit above the floor of free space is not asked for, and what fits comes home."""
     name, kind, _, *rest = row_of(liar.root / HOME / VICTIM)
     liar.rows = [(HOME, FINAL, [name, kind, TERABYTES, *rest])]
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         outcome = await visit(workstation, liar)
     assert outcome.result is not None
     assert outcome.result.disk_full
-    (low,) = events(said, "disk.low")
+    (low,) = events(event_log, "disk.low")
     assert low["needed_bytes"] >= TERABYTES
     fired(54)
     assert VICTIM not in liar.heard
@@ -117,8 +117,8 @@ ANSWERS: dict[str, Callable[[int], Iterable[bytes]]] = {
     "no bytes for ever": lambda n: [*_opened(n), *repeat(frame(b"D", b""), 100_000)],
     "another file": lambda n: _opened(n + 1),
     "opened twice": lambda n: [*_opened(n), *_opened(n)],
-    "closed before": lambda n: [told(b"C", {"id": n, "version": VERSION, "sha256": "0" * 64})],
-    "the end": lambda n: [*_opened(n), told(b"R", {"id": 0})],
+    "closed before": lambda n: [json_frame(b"C", {"id": n, "version": VERSION, "sha256": "0" * 64})],
+    "the end": lambda n: [*_opened(n), json_frame(b"R", {"id": 0})],
     "garbage": lambda _: [b"\x1b[31m\xff" * 1000],
     "a huge frame": lambda _: [b"\xff\xff\xff\xffD" + bytes(1000)],
     "an unknown frame": lambda _: [frame(b"!", b"x")],
@@ -126,13 +126,13 @@ ANSWERS: dict[str, Callable[[int], Iterable[bytes]]] = {
     "a hash that is none": lambda n: [
         *_opened(n),
         frame(b"D", bytes(10)),
-        told(b"C", {"id": n, "version": VERSION, "sha256": "Z" * 64}),
+        json_frame(b"C", {"id": n, "version": VERSION, "sha256": "Z" * 64}),
     ],
 }
 
 
 def _opened(number: int) -> list[bytes]:
-    return [told(b"O", {"id": number, "version": VERSION, "verified": None})]
+    return [json_frame(b"O", {"id": number, "version": VERSION, "verified": None})]
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -160,9 +160,11 @@ async def test_log_that_never_begins_as_it_did(workstation: Workstation, liar: L
 
     def shifted(number: int) -> Iterable[bytes]:
         offsets.append(number)
-        yield told(b"O", {"id": number, "version": row_of(log)[2:], "verified": "0" * 64})
+        yield json_frame(b"O", {"id": number, "version": row_of(log)[2:], "verified": "0" * 64})
         yield frame(b"D", first[:100])
-        yield told(b"C", {"id": number, "version": row_of(log)[2:], "sha256": hashlib.sha256(first[:100]).hexdigest()})
+        yield json_frame(
+            b"C", {"id": number, "version": row_of(log)[2:], "sha256": hashlib.sha256(first[:100]).hexdigest()}
+        )
 
     liar.read = lying_about(path, shifted)
     outcome = await visit(workstation, liar)

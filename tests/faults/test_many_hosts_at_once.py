@@ -42,15 +42,15 @@ async def test_two_hundred_hosts_are_spread(workstation: Workstation, tmp_path: 
     async with relayed(1) as relay:  # where nobody listens: every connection ends at once
         for number in range(HOSTS):
             add_port(workstation, f"gpu-{number:03}", relay.port, tmp_path / "nowhere")
-        async with workstation.running() as said:
-            await until(lambda: len(events(said, "host.lost")) == HOSTS)
+        async with workstation.running() as event_log:
+            await until(lambda: len(events(event_log, "host.lost")) == HOSTS)
             fired(13)
             await until(lambda: len(firsts) == HOSTS)
     assert 0.5 <= min(firsts) < 0.55
     assert 0.95 < max(firsts) <= 1.0
     tenths = [sum(low <= (pause - 0.5) * 20 < low + 1 for pause in firsts) for low in range(10)]
     assert max(tenths) <= HOSTS / 4
-    assert len({str(one["host"]) for one in events(said, "host.lost")}) == HOSTS
+    assert len({str(one["host"]) for one in events(event_log, "host.lost")}) == HOSTS
     workstation.audit()
 
 
@@ -67,17 +67,17 @@ async def test_host_that_comes_and_goes_is_no_stream_of_events(
     settled(honest.root)
     async with listening(honest.script) as port, relayed(port) as relay:
         add_port(workstation, "gpu-a", relay.port, honest.root)
-        async with workstation.running() as said:
+        async with workstation.running() as event_log:
             for _ in range(8):
                 honest.heard.clear()
                 await until(lambda: honest.heard.count("scan") > 1)
                 relay.cut()
                 await until(lambda: relay.open == 0)
-            assert len(events(said, "host.lost")) == 3
-            assert len(events(said, "host.connected")) == 3
+            assert len(events(event_log, "host.lost")) == 3
+            assert len(events(event_log, "host.connected")) == 3
             writer.log_until(2)
             await until(workstation.follows(writer))
-            await until(lambda: len(events(said, "host.connected")) == 4)
+            await until(lambda: len(events(event_log, "host.connected")) == 4)
             assert workstation.catalogue("SELECT state FROM hosts") == [("connected",)]
-            assert len(events(said, "host.lost")) == 3
+            assert len(events(event_log, "host.lost")) == 3
     workstation.audit()

@@ -17,7 +17,7 @@ from harvestd.remote.ssh.errors import HostKeyChanged
 from support.faults import fired
 from support.house import GpuBox, Workstation
 from support.openssh import OpenSSHServer
-from support.waiting import Said, events, until
+from support.waiting import EventLog, events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -45,9 +45,9 @@ def full(server: OpenSSHServer) -> Iterator[None]:
     raise AssertionError("the place did not become free")
 
 
-def failures(said: Said, host: str = "gpu-a") -> Said:
+def failures(event_log: EventLog, host: str = "gpu-a") -> EventLog:
     """Return all failures of a host, those for who debugs too."""
-    return [one for one in said if one["event"] in {"host.lost", "host.quarantined"} and one["host"] == host]
+    return [one for one in event_log if one["event"] in {"host.lost", "host.quarantined"} and one["host"] == host]
 
 
 async def test_full_sshd_is_tried_again_less_and_less_often(workstation: Workstation) -> None:
@@ -56,19 +56,19 @@ async def test_full_sshd_is_tried_again_less_and_less_often(workstation: Worksta
     writer = write_run(box)
     times: list[float] = []
     with full(box.server):
-        async with workstation.running() as said:
+        async with workstation.running() as event_log:
             while len(times) < 3:
-                await until(lambda: len(failures(said)) > len(times))
+                await until(lambda: len(failures(event_log)) > len(times))
                 times.append(time.monotonic())
             assert "MaxStartups" in box.server.log_text()
             fired(7)
             first, second = (later - earlier for earlier, later in pairwise(times))
             assert first >= 0.4
             assert second >= 0.9
-            assert len(events(said, "host.lost")) == 1
-    async with workstation.running() as said:
+            assert len(events(event_log, "host.lost")) == 1
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer))
-        assert not events(said, "host.quarantined")
+        assert not events(event_log, "host.quarantined")
     workstation.audit()
 
 
@@ -77,25 +77,25 @@ async def test_revoked_key_raises_no_storm(workstation: Workstation) -> None:
     boxes = [workstation.add_box(name) for name in ("gpu-a", "gpu-b")]
     writer, other = write_run(boxes[0]), write_run(boxes[1], OTHER)
     server = boxes[0].server
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer))
         await until(workstation.follows(other))
         server.revoke()
         start = len(server.log_text())
         await anyio.to_thread.run_sync(server.restart)
         writer.log_step(3)
-        await until(lambda: events(said, "host.quarantined", host="gpu-a"))
+        await until(lambda: events(event_log, "host.quarantined", host="gpu-a"))
         assert "Failed publickey" in server.log_text()[start:]
         fired(8)
-        looks = len([one for one in said if one["event"] == "host.polled"])
+        looks = len([one for one in event_log if one["event"] == "host.polled"])
         other.log_step(3)
         await until(workstation.follows(other))
-        await until(lambda: len([one for one in said if one["event"] == "host.polled"]) > looks + 30)
+        await until(lambda: len([one for one in event_log if one["event"] == "host.polled"]) > looks + 30)
         assert server.log_text()[start:].count("Failed publickey") == 1
-        assert len(events(said, "host.quarantined")) == 1
-        looks = len([one for one in said if one["event"] == "host.polled"])
+        assert len(events(event_log, "host.quarantined")) == 1
+        looks = len([one for one in event_log if one["event"] == "host.polled"])
         os.kill(os.getpid(), signal.SIGUSR1)
-        await until(lambda: len([one for one in said if one["event"] == "host.polled"]) > looks + 5)
+        await until(lambda: len([one for one in event_log if one["event"] == "host.polled"]) > looks + 5)
         assert server.log_text()[start:].count("Failed publickey") == 1
         server.authorize(server.client_key)
         await until(workstation.follows(writer), 90)
@@ -146,14 +146,14 @@ async def test_box_that_runs_nothing_says_how_to_mend_it(workstation: Workstatio
     """A box with neither Python nor SFTP is quarantined in words that help; the one beside it comes home."""
     workstation.add_box("gpu-a", extra_config=["ForceCommand echo go away >&2; exit 127"])
     writer = write_run(workstation.add_box("gpu-b"), OTHER)
-    async with workstation.running() as said:
-        await until(lambda: events(said, "host.quarantined", host="gpu-a"))
-        (event,) = events(said, "host.quarantined")
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "host.quarantined", host="gpu-a"))
+        (event,) = events(event_log, "host.quarantined")
         assert "neither Python 3 nor SFTP works there" in str(event["error"])
         fired(11)
         assert "install Python 3.6 or newer" in str(event["hint"])
         await until(workstation.follows(writer))
-        assert not events(said, "host.connected", host="gpu-a")
+        assert not events(event_log, "host.connected", host="gpu-a")
     workstation.audit()
 
 
@@ -161,9 +161,9 @@ async def test_one_session_is_enough_for_a_daemon(workstation: Workstation) -> N
     """Where sshd opens one session a connection, all comes home over that one."""
     box = workstation.add_box(extra_config=["MaxSessions 1"])
     writer = write_run(box)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer))
         writer.log_step(3)
         await until(workstation.follows(writer))
-        assert not failures(said)
+        assert not failures(event_log)
     workstation.audit()

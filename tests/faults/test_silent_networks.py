@@ -31,19 +31,19 @@ async def test_black_hole_is_noticed_by_keepalives(workstation: Workstation) -> 
     writer.log_until(2)
     async with relayed(box.port) as relay:
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running(ssh={"keepalive": "1s"}) as said:
+        async with workstation.running(ssh={"keepalive": "1s"}) as sent:
             await until(workstation.follows(writer))
             relay.silence()
             writer.log_step(3)
             began = anyio.current_time()
-            await until(lambda: events(said, "host.lost"))
+            await until(lambda: events(sent, "host.lost"))
             took = anyio.current_time() - began
             assert relay.swallowed
             fired(2)
             assert 2 < took < 30
             await until(workstation.follows(writer))
             assert relay.connections == 2
-            assert len(events(said, "host.lost")) == 1
+            assert len(events(sent, "host.lost")) == 1
     workstation.audit()
 
 
@@ -53,7 +53,7 @@ class Dawdling:
     def __init__(self, pause: float | None) -> None:
         """`pause` in seconds; None: says nothing at all."""
         self.pause = pause
-        self.accepted = self.open = self.said = 0
+        self.accepted = self.open = self.sent = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Dawdle until the other side has enough."""
@@ -75,7 +75,7 @@ class Dawdling:
         for byte in banner if self.pause is not None else b"":
             await asyncio.sleep(self.pause or 0)
             writer.write(bytes([byte]))
-            self.said += 1
+            self.sent += 1
 
 
 @asynccontextmanager
@@ -87,9 +87,9 @@ async def listening(
         yield server.sockets[0].getsockname()[1]
 
 
-@pytest.mark.parametrize(("case", "pause", "bytes_said"), [(3, None, 0), (4, 0.2, 3)], ids=["no banner", "trickle"])
+@pytest.mark.parametrize(("case", "pause", "bytes_sent"), [(3, None, 0), (4, 0.2, 3)], ids=["no banner", "trickle"])
 async def test_dawdling_host_holds_its_place_no_longer_than_the_deadline(
-    workstation: Workstation, tmp_path: Path, case: int, pause: float | None, bytes_said: int
+    workstation: Workstation, tmp_path: Path, case: int, pause: float | None, bytes_sent: int
 ) -> None:
     """With one log-in at a time a host that dawdles costs the next one the deadline, whatever trickles in, no more."""
     dawdling = Dawdling(pause)
@@ -99,16 +99,16 @@ async def test_dawdling_host_holds_its_place_no_longer_than_the_deadline(
         writer = RunWriter(box.root, RUN)
         writer.start()
         began = anyio.current_time()
-        async with workstation.running(ssh={"connect_timeout": "1s"}, limits={"connecting": 1}) as said:
+        async with workstation.running(ssh={"connect_timeout": "1s"}, limits={"connecting": 1}) as sent:
             await until(lambda: dawdling.accepted)
-            assert not events(said, "host.connected")
-            await until(lambda: events(said, "host.lost", host="dawdling"))
+            assert not events(sent, "host.connected")
+            await until(lambda: events(sent, "host.lost", host="dawdling"))
             took = anyio.current_time() - began
             await until(workstation.stands(RUN.name, "config.yaml"))
             await until(lambda: dawdling.open == 0 or dawdling.accepted > 1)
-    (lost,) = events(said, "host.lost")
+    (lost,) = events(sent, "host.lost")
     assert "nothing there speaks SSH within 1 s" in str(lost["error"])
-    assert dawdling.said >= bytes_said
+    assert dawdling.sent >= bytes_sent
     fired(case)
     assert took < 15
     workstation.audit()
@@ -123,7 +123,7 @@ async def test_slow_link_slows_nobody_else(workstation: Workstation) -> None:
         each.log_until(1)
     async with relayed(slow.port) as relay:
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running() as said:
+        async with workstation.running() as sent:
             await until(workstation.follows(crawling))
             await until(workstation.follows(writer))
             relay.rate = KILOBYTE
@@ -141,5 +141,5 @@ async def test_slow_link_slows_nobody_else(workstation: Workstation) -> None:
             fired(5)
             relay.rate = None
             await until(behind)
-            assert not events(said, "host.lost")
+            assert not events(sent, "host.lost")
     workstation.audit()

@@ -51,7 +51,7 @@ FRESH = 2.0
 """Seconds for a fresh file."""
 USUAL = 0.5
 """Seconds that the honest hosts alone take at most on a machine that does nothing else."""
-PATIENCE = 120.0
+TIMEOUT = 120.0
 PLACES = 50
 """Awaits at least, in which an exception is raised."""
 QUIET = 3
@@ -86,7 +86,7 @@ class Site:
     async def arrive(self, names: Iterable[str]) -> None:
         """Wait until all that was written on these hosts is here."""
         for name in names:
-            await until(self.workstation.follows(self.writers[name]), PATIENCE)
+            await until(self.workstation.follows(self.writers[name]), TIMEOUT)
 
     async def write_rounds(self) -> None:
         """Write a line on each honest host, wait until all of them are here, and again, until cancelled."""
@@ -222,7 +222,7 @@ async def test_sixteen_hosts_survive(
         site.add(name, server)
     async with workstation.running(), anyio.create_task_group() as tasks:
         tasks.start_soon(site.write_rounds)
-        await until(lambda: len(site.took) >= ROUNDS, PATIENCE)
+        await until(lambda: len(site.took) >= ROUNDS, TIMEOUT)
         tasks.cancel_scope.cancel()
     alone, site.took = site.took, []
     allowed = FRESH * max(1.0, max(alone) / USUAL)
@@ -239,23 +239,23 @@ async def test_sixteen_hosts_survive(
     asyncio.get_running_loop().set_task_factory(raising.task)
     async with (
         mute_agent(agent) as asked,
-        workstation.running() as said,
+        workstation.running() as event_log,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(site.write_rounds)
         await raise_everywhere(site, raising)
         await site.arrive([MUTE, STALE, REPORT, FULL, UNREADABLE, SHUT])
-        await until(lambda: broken_reports and len(site.took) >= ROUNDS, PATIENCE)
+        await until(lambda: broken_reports and len(site.took) >= ROUNDS, TIMEOUT)
         tasks.cancel_scope.cancel()
     assert max(site.took) <= allowed, f"{site.took}, alone {alone}"
     # Each fault was one, and each host is well again, or told of.
     assert full == [errno.ENOSPC] * 2
     assert asked
-    assert events(said, "service.failed", service="reports")
-    assert {str(each["host"]) for each in events(said, "host.failed")} == {RAISING}
-    bad = [each for each in said if each["event"] in {"host.lost", "host.quarantined", "host.failed"}]
+    assert events(event_log, "service.failed", service="reports")
+    assert {str(each["host"]) for each in events(event_log, "host.failed")} == {RAISING}
+    bad = [each for each in event_log if each["event"] in {"host.lost", "host.quarantined", "host.failed"}]
     assert not [each for each in bad if each["host"] in HONEST]
-    assert not events(said, "service.stuck")
+    assert not events(event_log, "service.stuck")
 
 
 async def raise_everywhere(site: Site, raising: Raising) -> None:
@@ -266,7 +266,7 @@ async def raise_everywhere(site: Site, raising: Raising) -> None:
     while quiet < QUIET:
         before = len(raising.told)
         number += 1
-        await until(site.workstation.follows(fresh_run(root, number)), PATIENCE)
-        await until(lambda: raising.waiting is None, PATIENCE)
+        await until(site.workstation.follows(fresh_run(root, number)), TIMEOUT)
+        await until(lambda: raising.waiting is None, TIMEOUT)
         quiet = quiet + 1 if len(raising.told) == before else 0
     assert len(raising.told) >= PLACES

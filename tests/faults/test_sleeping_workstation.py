@@ -54,7 +54,7 @@ async def test_links_are_replaced_at_once(workstation: Workstation, sleeps: Slee
     writer.log_until(2)
     async with relayed(box.port) as relay:
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running() as said:
+        async with workstation.running() as event_log:
             await until(workstation.follows(writer))
             before = relay.connections
             relay.silence()
@@ -64,10 +64,10 @@ async def test_links_are_replaced_at_once(workstation: Workstation, sleeps: Slee
             await until(lambda: relay.connections > before, seconds=2)
             await until(workstation.follows(writer))
             assert relay.open == 1
-    (woke,) = events(said, "service.woke")
+    (woke,) = events(event_log, "service.woke")
     assert woke["seconds"] == NIGHT
-    assert not events(said, "host.lost")
-    assert len(events(said, "host.connected")) == 1
+    assert not events(event_log, "host.lost")
+    assert len(events(event_log, "host.connected")) == 1
     workstation.audit()
 
 
@@ -78,13 +78,13 @@ async def test_transfer_goes_on_where_it_was(workstation: Workstation, sleeps: S
     async with relayed(box.port) as relay:
         workstation.reach("gpu-a", relay.port)
         relay.rate = 8 * MIB
-        async with workstation.running() as said:
+        async with workstation.running() as event_log:
             await until(lambda: journalled(workstation) > 4 * MIB)
             relay.silence()
             assert is_absent(workstation)
             kept = journalled(workstation)
             sleeps.seconds += NIGHT
-            await until(lambda: events(said, "service.woke"))
+            await until(lambda: events(event_log, "service.woke"))
             relay.rate, relay.received = None, 0
             await until(is_home(workstation, writer))
             assert relay.received <= SIZE - kept + 2 * MIB
@@ -100,15 +100,15 @@ async def test_pauses_end_with_the_sleep(
     box = workstation.add_box()
     writer = RunWriter(box.root, RUN)
     writer.start()
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.stands(RUN.name, "config.yaml"))
         await anyio.to_thread.run_sync(box.server.kill)
-        await until(lambda: events(said, "host.lost"))
+        await until(lambda: events(event_log, "host.lost"))
         writer.log_until(2)
         await anyio.to_thread.run_sync(box.server.start)
         sleeps.seconds += NIGHT
         await until(workstation.follows(writer))
-        assert len(events(said, "host.connected")) == 2
+        assert len(events(event_log, "host.connected")) == 2
     workstation.audit()
 
 
@@ -120,20 +120,20 @@ async def test_attempts_to_log_in_are_begun_anew(workstation: Workstation, sleep
     async with relayed(box.port) as relay:
         workstation.reach("gpu-a", relay.port)
         relay.rate = 0
-        async with workstation.running(ssh={"connect_timeout": "60s"}) as said:
+        async with workstation.running(ssh={"connect_timeout": "60s"}) as event_log:
             await until(lambda: relay.open == 1)
             relay.silence()
             relay.rate = None
             sleeps.seconds += NIGHT
             await until(lambda: relay.connections == 2, seconds=2)
             await until(workstation.stands(RUN.name, "config.yaml"))
-            assert not events(said, "host.lost")
+            assert not events(event_log, "host.lost")
     workstation.audit()
 
 
 async def test_nothing_happens_while_it_is_awake(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clocks that go on together, and differ by less than a look takes, interrupt nobody."""
-    monkeypatch.setattr("harvestd.harvest.fleet.interruptions._LOOK_EVERY", 0.01)
+    monkeypatch.setattr("harvestd.harvest.fleet.interruptions._CHECK_EVERY", 0.01)
     looks = 0
 
     def clock() -> float:

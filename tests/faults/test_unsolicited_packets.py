@@ -49,11 +49,11 @@ async def test_flood_is_cut_off(workstation: Workstation, tmp_path: Path, meters
         add_port(workstation, "honest", other, honest.root)
         with untouched(workstation):
             began = anyio.current_time()
-            async with workstation.running() as said:
-                await until(lambda: events(said, "host.quarantined", host="hostile"))
+            async with workstation.running() as event_log:
+                await until(lambda: events(event_log, "host.quarantined", host="hostile"))
                 took = anyio.current_time() - began
                 await until(workstation.stands(RUN.name, "config.yaml"))
-    (event,) = events(said, "host.quarantined")
+    (event,) = events(event_log, "host.quarantined")
     assert "far more than it was asked for" in str(event["error"])
     fired(58)
     assert took < 30  # without a limit: for ever

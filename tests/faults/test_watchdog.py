@@ -18,7 +18,7 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import Retry
 from harvestd.harvest.host import observer
-from harvestd.remote.api import Glimpse
+from harvestd.remote.api import OnPartialScan
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.telemetry import service_manager
 from harvestd.telemetry.service_manager import ALIVE, GRACE, READY, STOPPING, Deadlines, ServiceManager
@@ -118,7 +118,7 @@ async def test_a_task_past_its_deadline_ends_the_signs_of_life(manager: Manager)
     now = 0.0
     deadlines = Deadlines(lambda: now)
     told = ServiceManager({"NOTIFY_SOCKET": manager.place, "WATCHDOG_USEC": "200000"})
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(service._report, told, lambda: "well", deadlines, Bulkhead())
             await until(lambda: manager.count(ALIVE) >= 2)
@@ -131,7 +131,7 @@ async def test_a_task_past_its_deadline_ends_the_signs_of_life(manager: Manager)
                 assert manager.count(ALIVE) == before
             await until(lambda: manager.count(ALIVE) > before)
             tasks.cancel_scope.cancel()
-    assert [(one["event"], one["what"]) for one in said] == [("service.stuck", "a look at gpu-a")]
+    assert [(one["event"], one["what"]) for one in event_log] == [("service.stuck", "a look at gpu-a")]
 
 
 @pytest.mark.anyio
@@ -139,12 +139,12 @@ async def test_a_task_past_its_deadline_is_told_without_a_service_manager() -> N
     """In a container or a terminal, where nobody watches the daemon, its own log names what is stuck."""
     now = 0.0
     deadlines = Deadlines(lambda: now)
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(service._report, ServiceManager({}), lambda: "well", deadlines, Bulkhead())
             with deadlines.within(1, "a scan of gpu-a"):
                 now = 2 + GRACE
-                await until(lambda: events(said, "service.stuck", what="a scan of gpu-a"))
+                await until(lambda: events(event_log, "service.stuck", what="a scan of gpu-a"))
             tasks.cancel_scope.cancel()
 
 
@@ -156,7 +156,7 @@ async def test_a_look_that_can_not_be_interrupted_is_stuck(
     """A look that hangs beyond its deadline, on a loop that turns, is named, and no word of life is sent of it."""
     hanging, goes_on = anyio.Event(), anyio.Event()
 
-    async def scan(_box: ProbeBox, _glimpse: Glimpse) -> NoReturn:
+    async def scan(_box: ProbeBox, _on_partial: OnPartialScan) -> NoReturn:
         with anyio.CancelScope(shield=True):
             hanging.set()
             await goes_on.wait()
@@ -167,13 +167,13 @@ async def test_a_look_that_can_not_be_interrupted_is_stuck(
     monkeypatch.setattr(ProbeBox, "scan", scan)
     monkeypatch.setattr(observer, "_LOOKS", 0.001)
     monkeypatch.setattr(service_manager, "GRACE", 0.1)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(hanging.is_set)
         await until(lambda: manager.status() == "stuck, past its deadline: a look at gpu-a")
         before, status = manager.count(ALIVE), manager.words.count("STATUS=stuck, past its deadline: a look at gpu-a")
         await until(lambda: manager.count("STATUS=stuck, past its deadline: a look at gpu-a") > status + 2)
         assert manager.count(ALIVE) == before
-        assert len(events(said, "service.stuck", what="a look at gpu-a")) == 1
+        assert len(events(event_log, "service.stuck", what="a look at gpu-a")) == 1
         goes_on.set()
         await until(lambda: manager.count(ALIVE) > before)
 
@@ -181,7 +181,7 @@ async def test_a_look_that_can_not_be_interrupted_is_stuck(
 def test_without_a_manager_nothing_is_said(tmp_path: Path) -> None:
     """No socket, one that nobody listens at, one of another kind: telling is silent and harmless."""
     for place in ("", str(tmp_path / "nobody"), "@harvestd-nobody", "vsock:2:1", str(tmp_path)):
-        ServiceManager({"NOTIFY_SOCKET": place}).tell(READY)
+        ServiceManager({"NOTIFY_SOCKET": place}).notify(READY)
     assert not ServiceManager({}).listens
 
 
@@ -190,7 +190,7 @@ def test_a_manager_that_reads_nothing_holds_nobody_up(tmp_path: Path) -> None:
     with closing(Manager(place_in(tmp_path, abstract=False))) as deaf:
         manager = ServiceManager({"NOTIFY_SOCKET": deaf.place})
         for _ in range(2_000):
-            manager.tell(STOPPING)
+            manager.notify(STOPPING)
         assert 0 < deaf.count(STOPPING) < 2_000
 
 

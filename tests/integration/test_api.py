@@ -26,7 +26,7 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import EvalWriter, RunWriter
 from harvestd.errors import ExitCode
-from harvestd.safety.verdict import Answer, Verdict, document_now
+from harvestd.safety.verdict import Verdict, VerdictAnswer, document_now
 from harvestd.settings import load
 from harvestd.store.sockets import short_path, socket_path
 from support.command import harvestd_command
@@ -134,7 +134,7 @@ async def test_the_state_document_says_how_hosts_and_runs_stand(workstation: Wor
         assert (host["name"], host["state"], host["moved_bytes"] > 0) == ("gpu-a", "connected", True)
         verdict = host["verdict"]
         # One form of a verdict, as in `--json`, and beside it the names that this document had first.
-        assert verdict.keys() >= document_now(Verdict(Answer.SAFE), 0.0, watched=True).keys()
+        assert verdict.keys() >= document_now(Verdict(VerdictAnswer.SAFE), 0.0, watched=True).keys()
         assert (verdict["answer"], verdict["safe"], verdict["is_safe"], verdict["fresh"]) == (
             "not_safe",
             False,
@@ -358,12 +358,12 @@ async def test_who_fills_the_door_on_loopback_keeps_nobody_from_the_socket(works
     workstation.settings(api={"listen": f"127.0.0.1:{port}"})
     with workstation.program(), ExitStack() as held:
         await _started(workstation)
-        said = b""
+        received = b""
         for _ in range(MOST + 1):
             one = held.enter_context(closing(socket.create_connection(("127.0.0.1", port), LONG)))
             one.sendall(b"GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-            said = await anyio.to_thread.run_sync(one.recv, 100)
-        assert b" 503 " in said
+            received = await anyio.to_thread.run_sync(one.recv, 100)
+        assert b" 503 " in received
         assert _get(workstation, "/healthz")[0] == 200
 
 

@@ -92,7 +92,7 @@ async def test_no_daemon_is_claimed_where_a_command_works(
 
 async def test_a_running_daemon_fetches_it_at_once(workstation: Workstation, writer: RunWriter) -> None:
     """The command only writes it down; with --wait it returns when all is here. Later records come by themselves."""
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer))
         (records,) = (writer.directory.parents[1] / "eval_runs").rglob("records.jsonl.gz")
         await until((at_home(workstation, records).with_name("metrics.csv")).exists)
@@ -105,8 +105,8 @@ async def test_a_running_daemon_fetches_it_at_once(workstation: Workstation, wri
         assert waited.code == ExitCode.OK, waited.err
         assert [each["state"] for each in waited.document["requests"]] == ["settled"]
         assert workstation.stands(RUN.name, "training_state", "step_3", "training_info.json")()
-        await until(lambda: len(events(said, "request.settled")) == 2)
-        assert [each["what"] for each in events(said, "request.taken")] == ["records", "step_3"]
+        await until(lambda: len(events(event_log, "request.settled")) == 2)
+        assert [each["what"] for each in events(event_log, "request.taken")] == ["records", "step_3"]
         later = records_of(workstation, 3)
         await until(holds(at_home(workstation, later), later.read_bytes()))
     workstation.audit()
@@ -126,26 +126,26 @@ async def test_what_was_asked_survives_a_restart(workstation: Workstation, write
         status = (await asking(workstation, "status", "--json")).document
         assert status["requests_outstanding"] == 1
     writer.seal_checkpoint(4)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.stands(RUN.name, "training_state", "step_4", "training_info.json"))
-        await until(lambda: events(said, "request.settled", what="step_4"))
+        await until(lambda: events(event_log, "request.settled", what="step_4"))
         assert (await asking(workstation, "status", "--json")).document["requests_outstanding"] == 0
     workstation.audit()
 
 
 async def test_ignored_run_is_left_alone_until_that_is_taken_back(workstation: Workstation, writer: RunWriter) -> None:
     """Nothing more of it comes, what is here stays, its manifest says who said so; --undo brings what was missed."""
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer))
         before = at_home(workstation, writer.train_log).read_bytes()
         done = await asking(workstation, "ignore", RUN.name)
         assert (done.code, done.err) == (ExitCode.OK, "")
-        await until(lambda: events(said, "request.settled", what="ignore"))
+        await until(lambda: events(event_log, "request.settled", what="ignore"))
         writer.log_until(6)
         ignored = "SELECT count(*) FROM left_out WHERE reason LIKE 'asked: ignored by hand on %'"
         await until(lambda: workstation.catalogue(ignored) == [(2,)])
-        polled = len(said)
-        await until(lambda: sum(each["event"] == "host.polled" for each in said[polled:]) >= 3)
+        polled = len(event_log)
+        await until(lambda: sum(each["event"] == "host.polled" for each in event_log[polled:]) >= 3)
         assert at_home(workstation, writer.train_log).read_bytes() == before
         refused = await asking(workstation, "fetch", RUN.name, "--records")
         assert (refused.code, refused.out) == (ExitCode.CONFIGURATION, "")
@@ -161,10 +161,10 @@ async def test_ignoring_stops_what_is_on_its_way(workstation: Workstation) -> No
     """A checkpoint that is half here is given up, and nothing of it stays in staging; undone, it comes whole."""
     writer = write_large_checkpoint(workstation.add_box().root)
     slow = {"bandwidth": "2MiB/s"}
-    async with workstation.running(limits=slow) as said:
+    async with workstation.running(limits=slow) as event_log:
         await until(lambda: journalled(workstation) > 0)
         assert (await asking(workstation, "ignore", RUN.name)).code == ExitCode.OK
-        await until(lambda: events(said, "request.settled", what="ignore"))
+        await until(lambda: events(event_log, "request.settled", what="ignore"))
         await until(lambda: not temporaries_left(workstation))
         assert is_absent(workstation)
     workstation.audit()

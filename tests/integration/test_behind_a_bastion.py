@@ -26,8 +26,8 @@ async def test_a_fleet_behind_a_bastion_comes_home(workstation: Workstation, ope
         RunWriter(box.root, RunSpec(timestamp=f"2025-08-{20 + number}_03-31-43")).start()
     jump = f"{gate.user}@127.0.0.1:{gate.port}"
     ssh = {"proxy_jump": jump, "identity_files": [str(gate.client_key)], "connect_timeout": "15s"}
-    async with workstation.running(ssh=ssh) as said:
-        await until(lambda: len(events(said, "host.connected")) == _BOXES, seconds=60)
+    async with workstation.running(ssh=ssh) as event_log:
+        await until(lambda: len(events(event_log, "host.connected")) == _BOXES, seconds=60)
         await until(is_home(workstation, checkpoint), seconds=60)
         assert 2 <= gate.log_text().count("Accepted publickey") <= 1 + _BULK
         gate.restart()

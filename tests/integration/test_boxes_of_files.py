@@ -56,33 +56,33 @@ def targets(workstation: Workstation) -> Targets:
 async def test_boxes_of_a_file_come_change_and_go(targets: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a file names is watched under its id; labels that only name things leave the connection as it is."""
     monkeypatch.setattr("harvestd.settings.reload.QUIET", 50)
-    monkeypatch.setattr("harvestd.inventory.file_sd._SECOND_LOOK", timedelta(seconds=0.2))
+    monkeypatch.setattr("harvestd.inventory.file_sd._SECOND_CHECK", timedelta(seconds=0.2))
     a, b = targets.servers["gpu-a"], targets.servers["gpu-b"]
     run = RunWriter(targets.root, RunSpec(total_steps=64))
     run.start()
     run.log_until(2)
-    async with targets.workstation.running(**targets.sections()) as said:
-        await until(lambda: events(said, "inventory.failed", source="targets"))
+    async with targets.workstation.running(**targets.sections()) as event_log:
+        await until(lambda: events(event_log, "inventory.failed", source="targets"))
         targets.write(group(a, "gpu-a", storage="fs", experiment="from_label", hardware="2x_a100"))
         await until(targets.workstation.follows(run))
-        await until(lambda: events(said, "inventory.recovered", source="targets"))
+        await until(lambda: events(event_log, "inventory.recovered", source="targets"))
         targets.write(
             group(a, "gpu-a", storage="fs", experiment="another", hardware="2x_a100"), group(b, "gpu-b", storage="fs")
         )
-        await until(lambda: events(said, "host.connected", host="gpu-b"))
+        await until(lambda: events(event_log, "host.connected", host="gpu-b"))
         targets.file.write_text("[{")
-        await until(lambda: len(events(said, "inventory.failed")) == 2)
+        await until(lambda: len(events(event_log, "inventory.failed")) == 2)
         run.log_until(4)
         await until(targets.workstation.follows(run))
         targets.write(group(b, "gpu-b", storage="fs"))
-        await until(lambda: events(said, "host.gone", host="gpu-a"))
+        await until(lambda: events(event_log, "host.gone", host="gpu-a"))
         run.log_until(6)
         await until(targets.workstation.follows(run))
         targets.write(group(b, "gpu-b", storage="fs"), group(a, "gpu-a", id="another-box", storage="fs"))
-        await until(lambda: events(said, "host.replaced", host="gpu-a", old="targets:gpu-a"))
-        await until(lambda: len(events(said, "host.connected", host="gpu-a")) == 2)
-        assert len(events(said, "host.pinned")) == 3
-        assert len(events(said, "host.connected", host="gpu-b")) == 1
+        await until(lambda: events(event_log, "host.replaced", host="gpu-a", old="targets:gpu-a"))
+        await until(lambda: len(events(event_log, "host.connected", host="gpu-a")) == 2)
+        assert len(events(event_log, "host.pinned")) == 3
+        assert len(events(event_log, "host.connected", host="gpu-b")) == 1
     assert a.log_text().count("Accepted publickey") == 2
     (home,) = targets.workstation.data.glob("*/training_run")
     assert "2x_a100" in home.parent.name
@@ -96,15 +96,15 @@ async def test_commands_know_the_boxes_of_files_and_their_problems(targets: Targ
     sections["targets"] = {"files": ["targets.json", "other.yaml"]}
     targets.workstation.settings(**sections)
     other = targets.file.with_name("other.yaml")
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
     for content, code in (("[]", 0), ("- labels: {name: '\x1b[2J'}", 3)):
         other.write_text(content)
         for words, ends in (("check", 0), ("doctor", code), ("plan", code), ("once", code)):
             ended = harvestd_command(words, "-c", targets.workstation.config, "--json", cwd=None)
             assert ended.code == ends, ended.err
-            told[words] = ended.out + ended.err
-            assert "\x1b" not in told[words]
-            assert (str(other) in told[words]) == bool(code)
+            reported[words] = ended.out + ended.err
+            assert "\x1b" not in reported[words]
+            assert (str(other) in reported[words]) == bool(code)
     assert json.loads(harvestd_command("check", "-c", targets.workstation.config, "--json", cwd=None).out)["hosts"] == 1
     assert harvestd_command("once", "gpu-a", "-c", targets.workstation.config, cwd=None).code == 3
     other.write_text("[]")
@@ -117,7 +117,7 @@ async def test_box_that_gets_another_name_is_not_gone(
 ) -> None:
     """Its runs are its own under any name: a silent one is not taken for dead, and its name follows its facts."""
     monkeypatch.setattr("harvestd.settings.reload.QUIET", 50)
-    monkeypatch.setattr("harvestd.inventory.file_sd._SECOND_LOOK", timedelta(seconds=0.2))
+    monkeypatch.setattr("harvestd.inventory.file_sd._SECOND_CHECK", timedelta(seconds=0.2))
     smi = tmp_path / "bin" / "nvidia-smi"
     smi.parent.mkdir()
     smi.write_text("#!/bin/sh\ncase $1 in *compute-apps*) echo 4001;; *) echo NVIDIA H100;; esac\n")
@@ -138,15 +138,15 @@ async def test_box_that_gets_another_name_is_not_gone(
         "remote": {"roots": [str(box.root)]},
         "verdict": {"idle_for": "1s"},
     }
-    async with workstation.running(**sections) as said:
+    async with workstation.running(**sections) as event_log:
         await until(workstation.follows(run))
         file.write_text(json.dumps([group(box.server, "trainer", id="i-1")]))
-        await until(lambda: events(said, "host.connected", host="trainer"))
+        await until(lambda: events(event_log, "host.connected", host="trainer"))
         known = "SELECT host FROM runs"
         await until(lambda: workstation.catalogue(known) == [("trainer",)])
         await until(lambda: workstation.catalogue("SELECT name FROM hosts") == [("trainer",)])
         run.log_until(10)
         run.finish()
-        await until(lambda: events(said, "experiment.renamed"))
-        assert not events(said, "run.died")
-        assert not [each for each in events(said, "checkpoint.completed") if each["provisional"]]
+        await until(lambda: events(event_log, "experiment.renamed"))
+        assert not events(event_log, "run.died")
+        assert not [each for each in events(event_log, "checkpoint.completed") if each["provisional"]]

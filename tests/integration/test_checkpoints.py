@@ -85,7 +85,7 @@ def reasons(workstation: Workstation, step: str) -> set[str]:
 
 async def test_the_rolling_checkpoint_rolls(workstation: Workstation, writer: RunWriter) -> None:
     """Over a run that grows the newest checkpoint alone is at home, and the link leads to it; then the final one."""
-    async with workstation.running(select=ROLLING) as said:
+    async with workstation.running(select=ROLLING) as event_log:
         for step in (10, 20, 30):
             writer.log_until(step)
             writer.checkpoint(step)
@@ -96,7 +96,7 @@ async def test_the_rolling_checkpoint_rolls(workstation: Workstation, writer: Ru
         writer.finish()
         await until(lambda: set(home(workstation)) == {"step_final", "step_latest"})
         assert home(workstation)["step_latest"] == "step_final"
-        await until(lambda: len(events(said, "checkpoint.removed")) == 3)
+        await until(lambda: len(events(event_log, "checkpoint.removed")) == 3)
     assert same(workstation, writer, "step_final")
     workstation.audit()
 
@@ -155,9 +155,9 @@ async def test_a_dead_run_leaves_its_last_checkpoint(workstation: Workstation, s
     await workstation.once(verdict=AT_ONCE)
     assert home(workstation) == {}
     compute(smi, 0)
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         await workstation.once(verdict=AT_ONCE)
-    assert [event["provisional"] for event in events(said, "checkpoint.completed")] == [True]
+    assert [event["provisional"] for event in events(event_log, "checkpoint.completed")] == [True]
     assert home(workstation) == {"step_40": "", "step_latest": "step_40"}
     assert same(workstation, writer, "step_40")
     assert reasons(workstation, "step_40") == {"provisional: the run died at step 40 without a final checkpoint"}

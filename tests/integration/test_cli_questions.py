@@ -185,11 +185,11 @@ def test_doctor_looks_and_changes_nothing(workstation: Workstation) -> None:
     done = asking(workstation, "doctor", "--json")
     assert (done.code, done.err) == (ExitCode.OK, "")
     home, host = done.document["examined"]
-    said = {finding["what"]: finding["said"] for finding in host["findings"]}
+    given = {finding["what"]: finding["said"] for finding in host["findings"]}
     assert home["ok"]
     assert host["ok"]
-    assert "the probe, Python 3" in said["read by"]
-    assert str(box.root) in said["tree"]
+    assert "the probe, Python 3" in given["read by"]
+    assert str(box.root) in given["tree"]
     assert not workstation.data.exists()
 
 

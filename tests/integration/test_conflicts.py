@@ -11,7 +11,7 @@ from support.waiting import events, holds, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 def a_file(place: Path) -> Path:
@@ -47,12 +47,12 @@ async def test_result_comes_once_its_place_is_free(workstation: Workstation, obs
     metrics = evals.leaf(2) / "metrics.csv"
     here = at_home(workstation, metrics)
     mine = obstacle(here)
-    async with workstation.running() as said:
-        await until(lambda: events(said, "file.conflict"), PATIENCE)
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "file.conflict"), TIMEOUT)
         assert not here.exists() or here.read_bytes() == b"mine\n"
         mine.rename(mine.with_name("moved away"))
-        await until(holds(here, metrics.read_bytes()), PATIENCE)
-        assert len(events(said, "host.connected")) == 1
+        await until(holds(here, metrics.read_bytes()), TIMEOUT)
+        assert len(events(event_log, "host.connected")) == 1
     assert (mine.with_name("moved away")).exists()
 
 
@@ -66,13 +66,13 @@ async def test_log_goes_on_once_its_place_is_free(workstation: Workstation) -> N
     log.mkdir()
     (log / "mine").write_bytes(b"mine\n")
     writer.log_step(4)
-    async with workstation.running() as said:
-        await until(lambda: events(said, "file.conflict"), PATIENCE)
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "file.conflict"), TIMEOUT)
         log.rename(log.with_name("moved away"))
-        await until(holds(log, writer.train_log.read_bytes()), PATIENCE)
+        await until(holds(log, writer.train_log.read_bytes()), TIMEOUT)
         writer.log_step(5)
-        await until(holds(log, writer.train_log.read_bytes()), PATIENCE)
-        assert len(events(said, "host.connected")) == 1
+        await until(holds(log, writer.train_log.read_bytes()), TIMEOUT)
+        assert len(events(event_log, "host.connected")) == 1
     assert (log.with_name("moved away") / "mine").read_bytes() == b"mine\n"
 
 
@@ -87,10 +87,10 @@ async def test_edited_result_that_was_taken_away_comes_in_its_new_version(workst
     here.write_bytes(b"edited here\n")
     metrics.write_bytes(metrics.read_bytes() + b"5,1.0\n")
     evals.seal(2)
-    async with workstation.running() as said:
-        await until(lambda: events(said, "file.conflict"), PATIENCE)
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "file.conflict"), TIMEOUT)
         assert here.read_bytes() == b"edited here\n"
         here.rename(here.with_name("my edit"))
-        await until(holds(here, metrics.read_bytes()), PATIENCE)
-        assert len(events(said, "host.connected")) == 1
+        await until(holds(here, metrics.read_bytes()), TIMEOUT)
+        assert len(events(event_log, "host.connected")) == 1
     workstation.audit()

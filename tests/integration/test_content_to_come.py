@@ -73,8 +73,8 @@ async def test_large_files_of_zero_bytes_are_held_back_and_named(workstation: Wo
     os.utime(model.parent / "training_info.json")
     async with relayed(box.port) as relay:
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running() as said:
-            await until(lambda: [each for each in events(said, "file.rejected") if "zero bytes" in each["error"]])
+        async with workstation.running() as event_log:
+            await until(lambda: [each for each in events(event_log, "file.rejected") if "zero bytes" in each["error"]])
             assert is_absent(workstation)
             received = relay.received
             assert received < 3 * SIZE, "what is here is compared on the host, not sent again"
@@ -92,10 +92,10 @@ async def test_what_is_final_comes_as_it_is_and_says_so(workstation: Workstation
     (step / "optimizer.pt").write_bytes(bytes(SIZE))
     (step / "scheduler.pt").write_bytes(bytes(900))
     os.utime(step / "training_info.json")
-    async with workstation.running() as said:
-        await until(lambda: events(said, "checkpoint.completed"))
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "checkpoint.completed"))
         assert is_home(workstation, writer)()
-        flagged = [each for each in events(said, "file.downloaded") if each["log_level"] == "warning"]
+        flagged = [each for each in events(event_log, "file.downloaded") if each["log_level"] == "warning"]
         assert {Path(str(each["path"])).name for each in flagged} == {"optimizer.pt", "scheduler.pt"}
         assert all("zero bytes" in each["error"] for each in flagged)
     reasons = workstation.catalogue("SELECT reason FROM files WHERE place LIKE '%.pt'")
@@ -118,11 +118,11 @@ async def test_what_is_no_whole_text_or_tensor_comes_once_it_is_final(workstatio
         tensors.write(b"trailer")
     os.utime(model.parents[1] / "training_info.json")
     names = {"adapter_model.safetensors", "resume_config.yaml", "metrics.csv"}
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
 
         def flagged() -> set[str]:
-            told = (each for each in events(said, "file.downloaded") if each["log_level"] == "warning")
-            return {Path(str(each["path"])).name for each in told}
+            reported = (each for each in events(event_log, "file.downloaded") if each["log_level"] == "warning")
+            return {Path(str(each["path"])).name for each in reported}
 
         await until(lambda: flagged() == names)
     assert is_home(workstation, writer)()

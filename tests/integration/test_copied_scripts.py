@@ -39,6 +39,6 @@ async def test_copied_scripts_draw_what_the_daemon_drew(workstation: Workstation
     shutil.copytree(home, away, symlinks=True)
     for picture in PICTURES.values():
         png_size(away / "analysis" / picture)
-    said = await anyio.to_thread.run_sync(run_script, away / "analysis" / "complete_pass_plot.py")
-    assert "  base  " in said
-    assert said.endswith(f"{away / 'analysis' / PICTURES['complete_pass_plot']} is as it was.\n")
+    output = await anyio.to_thread.run_sync(run_script, away / "analysis" / "complete_pass_plot.py")
+    assert "  base  " in output
+    assert output.endswith(f"{away / 'analysis' / PICTURES['complete_pass_plot']} is as it was.\n")

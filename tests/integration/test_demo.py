@@ -50,7 +50,7 @@ def _of_a_real_daemon(data_root: Path) -> dict[str, str]:
 
 def test_the_demo_shows_the_tree_and_what_was_left_out(left_behind: Path) -> None:
     """A newcomer sees runs found, files grow, the tree, and a reason for everything that is not there."""
-    said = (left_behind / "said.txt").read_text()
+    output = (left_behind / "said.txt").read_text()
     for line in (
         "gpu-a  found run run_2025-08-20_03-31-43",
         "gpu-a  log grows in place: train_log.jsonl",
@@ -59,7 +59,7 @@ def test_the_demo_shows_the_tree_and_what_was_left_out(left_behind: Path) -> Non
         "a husk: no config.yaml, so no run",
         'training_state/step_10  (rule: select.checkpoint = "final")',
     ):
-        assert line in said
+        assert line in output
 
 
 def test_the_manifest_names_every_file_with_its_hash_and_source(left_behind: Path) -> None:

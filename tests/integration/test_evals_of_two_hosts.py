@@ -11,7 +11,7 @@ from harvestd.demo.writers import EvalWriter, RunWriter, base_evals, evals_of_ru
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import list_versions, read_version
 from support.house import Moved, Workstation
-from support.judging import Told, Watch, comes_true, watching
+from support.judging import ReportedCircumstances, Watch, comes_true, watching
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -20,11 +20,11 @@ SOON = {"idle_for": "300ms", "accept_loss": ["records"]}
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+def reported(monkeypatch: pytest.MonkeyPatch) -> ReportedCircumstances:
     """Return what the hosts say of themselves: that nobody works there."""
-    told = Told()
-    told.play(monkeypatch)
-    return told
+    reported = ReportedCircumstances()
+    reported.play(monkeypatch)
+    return reported
 
 
 def finished(root: Path) -> RunWriter:
@@ -52,7 +52,9 @@ async def both_safe(watch: Watch) -> None:
         raise AssertionError(watch.known("gpu-a"), watch.known("gpu-b")) from None
 
 
-async def test_evals_of_one_run_on_two_hosts_both_come(workstation: Workstation, told: Told) -> None:
+async def test_evals_of_one_run_on_two_hosts_both_come(
+    workstation: Workstation, reported: ReportedCircumstances
+) -> None:
     """What both have is here once; what differs is filed beside, under the second host's name; both are safe then."""
     first, second = workstation.add_box("gpu-a"), workstation.add_box("gpu-b")
     finished(first.root)
@@ -65,7 +67,7 @@ async def test_evals_of_one_run_on_two_hosts_both_come(workstation: Workstation,
     other.evaluate("final")
     async with watching(workstation.settings(verdict=SOON)) as watch:
         await both_safe(watch)
-        assert told.asked
+        assert reported.asked
     home = workstation.training(RUN.name).with_name("eval_results")
     place = Path(other.leaf(3).relative_to(second.root / "eval_runs"))
     for name in ("metrics.csv", "run_meta.json"):
@@ -82,7 +84,7 @@ async def test_evals_of_one_run_on_two_hosts_both_come(workstation: Workstation,
     workstation.audit()
 
 
-async def test_base_evals_of_two_hosts_both_come(workstation: Workstation, told: Told) -> None:
+async def test_base_evals_of_two_hosts_both_come(workstation: Workstation, reported: ReportedCircumstances) -> None:
     """The second host's own figures of the same model are beside the first one's in each experiment."""
     first, second = workstation.add_box("gpu-a"), workstation.add_box("gpu-b")
     finished(first.root)
@@ -90,7 +92,7 @@ async def test_base_evals_of_two_hosts_both_come(workstation: Workstation, told:
         evaluated(base_evals(box.root, EvalSpec(RUN, questions=questions)), "base")
     async with watching(workstation.settings(verdict=SOON)) as watch:
         await both_safe(watch)
-        assert told.asked
+        assert reported.asked
     leaves = [base_evals(box.root, EvalSpec(RUN, questions=5)).leaf("base") for box in (first, second)]
     home = workstation.training(RUN.name).with_name("base_eval")
     found = {path.read_bytes() for path in home.glob("**/metrics.csv")}
@@ -98,7 +100,9 @@ async def test_base_evals_of_two_hosts_both_come(workstation: Workstation, told:
     workstation.audit()
 
 
-async def test_base_eval_that_is_made_again_comes_home(workstation: Workstation, told: Told) -> None:
+async def test_base_eval_that_is_made_again_comes_home(
+    workstation: Workstation, reported: ReportedCircumstances
+) -> None:
     """Nothing is safe before the newer figures are at home; the older ones stay as a version."""
     box = workstation.add_box()
     finished(box.root)
@@ -109,7 +113,7 @@ async def test_base_eval_that_is_made_again_comes_home(workstation: Workstation,
         evaluated(base_evals(box.root, EvalSpec(RUN, questions=7)), "base")
         await comes_true(lambda: not watch.is_safe(), 90)
         await comes_true(watch.is_safe, 90)
-        assert told.asked
+        assert reported.asked
     (here,) = workstation.training(RUN.name).with_name("base_eval").glob("**/metrics.csv")
     new = (base_evals(box.root, EvalSpec(RUN)).leaf("base") / "metrics.csv").read_bytes()
     assert here.read_bytes() == new != old

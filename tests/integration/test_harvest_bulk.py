@@ -50,7 +50,7 @@ async def test_checkpoint_holds_up_no_metric(workstation: Workstation) -> None:
     async with relayed(box.port) as relay:
         relay.rate = 2 * MIB
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running() as said:
+        async with workstation.running() as event_log:
             await begun(workstation, relay, 2 * MIB)
             evals = evals_of_run(box.root, EvalSpec(RUN, questions=5))
             evals.write_config()
@@ -65,7 +65,7 @@ async def test_checkpoint_holds_up_no_metric(workstation: Workstation) -> None:
             relay.rate = None
             await until(is_home(workstation, writer))
             await until(lambda: staging_is_empty(workstation))
-            assert events(said, "checkpoint.completed")
+            assert events(event_log, "checkpoint.completed")
     workstation.audit()
 
 
@@ -115,10 +115,10 @@ async def test_cut_link_resumes(workstation: Workstation) -> None:
     async with relayed(box.port) as relay:
         relay.rate = 4 * MIB
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running() as said:
+        async with workstation.running() as event_log:
             await begun(workstation, relay, 24 * MIB)
             await anyio.to_thread.run_sync(box.server.kill)
-            await until(lambda: events(said, "host.lost"))
+            await until(lambda: events(event_log, "host.lost"))
             assert is_absent(workstation)
             kept = journalled(workstation)
             assert kept >= 12 * MIB
@@ -233,10 +233,10 @@ async def test_checkpoint_that_vanishes_in_its_transfer_leaves_nothing(workstati
     async with relayed(box.port) as relay:
         relay.rate = 4 * MIB
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running() as said:
+        async with workstation.running() as event_log:
             await begun(workstation, relay, 12 * MIB)
             await anyio.to_thread.run_sync(box.server.kill)
-            await until(lambda: events(said, "host.lost"))
+            await until(lambda: events(event_log, "host.lost"))
             assert workstation.catalogue("SELECT synced FROM transfers")
             (writer.directory / "training_state").rename(box.root / "moved away")
             relay.rate = None

@@ -152,7 +152,7 @@ async def test_truncated_log_starts_anew_and_the_old_one_is_kept(workstation: Wo
     box = workstation.add_box()
     writer = write_run(box.root)
     here = at_home(workstation, writer.train_log)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(lambda: at_home(workstation, writer.train_log).exists())
         here = at_home(workstation, writer.train_log)
         await until(holds(here, writer.train_log.read_bytes()))
@@ -164,7 +164,7 @@ async def test_truncated_log_starts_anew_and_the_old_one_is_kept(workstation: Wo
         await until(holds(here, writer.train_log.read_bytes()))
         writer.log_step(2)
         await until(holds(here, writer.train_log.read_bytes()))
-        assert len(events(said, "file.conflict")) == 1
+        assert len(events(event_log, "file.conflict")) == 1
     assert kept(workstation, here) == [old]
     workstation.audit()
 
@@ -233,15 +233,15 @@ async def test_file_of_a_person_at_the_target_stays(workstation: Workstation) ->
     straight = box.port
     async with relayed(box.port) as relay:
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running() as said:
-            await until(lambda: events(said, "file.conflict"))
+        async with workstation.running() as event_log:
+            await until(lambda: events(event_log, "file.conflict"))
             await until(holds(mine.with_name("run_meta.json"), (evals.leaf(2) / "run_meta.json").read_bytes()))
             counted = relay.received
             writer = RunWriter(box.root, RunSpec(timestamp="2025-08-21_03-31-43"))
             writer.start()
             writer.log_until(2)
             await until(workstation.has(writer.train_log, writer.run.name, "logs", "train_log.jsonl"))
-            assert len(events(said, "file.conflict")) == 1
+            assert len(events(event_log, "file.conflict")) == 1
             assert relay.received - counted < 40_000
     assert mine.read_bytes() == b"mine\n"
     workstation.reach("gpu-a", straight)
@@ -278,12 +278,12 @@ async def test_experiment_that_a_person_replaced_by_a_link_stops_nobody(workstat
     experiment.rename(elsewhere)
     experiment.symlink_to(elsewhere)
     before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         write_eval(box.root)
         writer.log_step(4)
         other = RunWriter(box.root, RunSpec(timestamp="2025-08-21_03-31-43"))
         other.start()
         other.log_until(2)
         await until(workstation.has(other.train_log, other.run.name, "logs", "train_log.jsonl"))
-        await until(lambda: len(events(said, "file.conflict")) >= 3)
+        await until(lambda: len(events(event_log, "file.conflict")) >= 3)
     assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before

@@ -52,22 +52,22 @@ async def test_floor_is_told_once_and_recovery_once(workstation: Workstation, mo
     asked = count()
     free = [MIB * 1024]
     monkeypatch.setattr(DataRoot, "free_bytes", lambda _: (next(asked), free[-1])[1])
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         for writer in writers.values():
             await until(workstation.follows(writer))
         before = workstation.filed()
         free.append(MIB)
         for writer in writers.values():
             writer.log_step(3)
-        await until(lambda: events(said, "disk.low"))
+        await until(lambda: events(event_log, "disk.low"))
         turn = next(asked)
         await until(lambda: next(asked) > turn + 20)
         assert workstation.filed() == before
         free.append(MIB * 1024)
         for writer in writers.values():
             await until(workstation.follows(writer))
-        assert len(events(said, "disk.low")) == 1
-        assert len(events(said, "disk.recovered")) == 1
+        assert len(events(event_log, "disk.low")) == 1
+        assert len(events(event_log, "disk.recovered")) == 1
     workstation.audit()
 
 
@@ -84,12 +84,12 @@ async def test_group_that_does_not_fit_stops_no_other(
         file.truncate(10 * 1024 * 1024 * MIB)
     writer.seal_checkpoint("final")
     free_space(monkeypatch, [MIB * 1024])
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         for step in (3, 4, 5):
             writer.log_step(step)
             await until(workstation.follows(writer))
-        assert len(events(said, "disk.low")) == 1
-        assert not events(said, "disk.recovered")
+        assert len(events(event_log, "disk.low")) == 1
+        assert not events(event_log, "disk.recovered")
     moved = Moved()
     (result,) = (await workstation.once(moved)).values()
     assert result.disk_full
@@ -125,12 +125,12 @@ async def test_full_disk_in_the_middle_of_a_pass(workstation: Workstation, monke
     assert result.disk_full
     assert next(written) > 4, "the disk was never full"
     assert list((workstation.data / ".harvestd" / "staging").iterdir()) == []
-    async with workstation.running() as said:
-        await until(lambda: events(said, "disk.low"))
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "disk.low"))
         assert list((workstation.data / ".harvestd" / "staging").iterdir()) == []
         full[0] = False
         await until(lambda: len(list(workstation.data.glob("*/eval_results/*/*/*/*/run_meta.json"))) == 12)
-        await until(lambda: events(said, "disk.recovered"))
+        await until(lambda: events(event_log, "disk.recovered"))
     workstation.audit()
 
 
@@ -163,12 +163,12 @@ async def test_full_disk_in_a_large_transfer(workstation: Workstation, monkeypat
     monkeypatch.setattr(Staged, "put", limited_put)
     monkeypatch.setattr("harvestd.harvest.budgets._FIRST_PAUSE", 0.5)
     staging = workstation.data / ".harvestd" / "staging"
-    async with workstation.running() as said:
-        await until(lambda: events(said, "disk.low"))
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "disk.low"))
         await until(lambda: not list(staging.iterdir()))
         assert not workstation.stands(RUN.name, "training_state")()
         full[0] = False
         await until(workstation.stands(RUN.name, "training_state", "step_final", "training_info.json"))
-        await until(lambda: events(said, "checkpoint.completed"))
-        assert len(events(said, "disk.low")) == 1
+        await until(lambda: events(event_log, "checkpoint.completed"))
+        assert len(events(event_log, "disk.low")) == 1
     workstation.audit()

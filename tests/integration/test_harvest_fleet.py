@@ -46,8 +46,8 @@ async def test_eight_boxes_are_harvested_while_they_write(workstation: Workstati
     """Runs and evals that appear on eight boxes while the daemon runs all arrive, and the trees are the sources."""
     for name in BOXES:
         workstation.add_box(name)
-    async with workstation.running() as said:
-        await until(lambda: len(events(said, "host.connected")) == len(BOXES))
+    async with workstation.running() as event_log:
+        await until(lambda: len(events(event_log, "host.connected")) == len(BOXES))
         writers = [RunWriter(workstation.boxes[name].root, RUNS[name]) for name in BOXES]
         for name, writer in zip(BOXES, writers, strict=True):
             writer.start()
@@ -63,7 +63,7 @@ async def test_eight_boxes_are_harvested_while_they_write(workstation: Workstati
                 here = workstation.training(writer.run.name).with_name("eval_results") / path.relative_to(remote)
                 await until(holds(here, path.read_bytes()))
     assert len({workstation.experiment(writer.run.name) for writer in writers}) == len(BOXES)
-    assert {str(one["host"]) for one in events(said, "run.finished")} == set(BOXES)
+    assert {str(one["host"]) for one in events(event_log, "run.finished")} == set(BOXES)
     workstation.audit()
 
 
@@ -115,7 +115,7 @@ async def test_checkpoint_appears_only_once_it_is_sealed(workstation: Workstatio
     writer = RunWriter(workstation.add_box().root, RunSpec())
     writer.start()
     writer.log_until(2)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.stands(writer.run.name, "logs", "train_log.jsonl"))
         here = workstation.training(writer.run.name) / "training_state"
         final = writer.directory / "training_state" / "step_final"
@@ -153,7 +153,7 @@ async def test_checkpoint_appears_only_once_it_is_sealed(workstation: Workstatio
             tasks.cancel_scope.cancel()
         assert absent == []
         assert all(holds(here / "step_final" / path.relative_to(source), path.read_bytes())() for path in order)
-        await until(lambda: events(said, "checkpoint.completed"))
+        await until(lambda: events(event_log, "checkpoint.completed"))
     workstation.audit()
 
 
@@ -173,12 +173,12 @@ async def test_box_that_dies_disturbs_no_other_and_is_taken_up_again(workstation
         log = workstation.training(writers[name].run.name) / "logs" / "train_log.jsonl"
         return holds(log, writers[name].train_log.read_bytes())()
 
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(lambda: all(logged(name) for name in writers))
         before = writers[dead].train_log.read_bytes()
         await anyio.to_thread.run_sync(workstation.boxes[dead].server.kill)
         writers[dead].log_step(2)
-        await until(lambda: events(said, "host.lost", host=dead))
+        await until(lambda: events(event_log, "host.lost", host=dead))
         for step in (2, 3):
             for name in alive:
                 writers[name].log_step(step)
@@ -187,9 +187,9 @@ async def test_box_that_dies_disturbs_no_other_and_is_taken_up_again(workstation
         assert log.read_bytes() == before
         await anyio.to_thread.run_sync(workstation.boxes[dead].server.start)
         await until(lambda: logged(dead))
-        assert len(events(said, "host.lost")) == 1
-        assert len(events(said, "host.connected", host=dead)) == 2
-        assert all(len(events(said, "host.connected", host=name)) == 1 for name in alive)
+        assert len(events(event_log, "host.lost")) == 1
+        assert len(events(event_log, "host.connected", host=dead)) == 2
+        assert all(len(events(event_log, "host.connected", host=name)) == 1 for name in alive)
     workstation.audit()
 
 
@@ -204,11 +204,11 @@ async def test_sigterm_ends_the_daemon_in_time_with_clean_output(workstation: Wo
         process.send_signal(signal.SIGTERM)
         await until(lambda: process.poll() is not None, seconds=5)
     assert process.returncode == 0
-    said = [json.loads(line) for line in workstation.output_file.read_text().splitlines()]
-    assert said[0]["event"] == "service.started"
-    assert said[-1]["event"] == "service.stopped"
-    assert [one["event"] for one in said].count("service.stopping") == 1
-    assert {"log.forwarded", "log.lost"}.isdisjoint(one["event"] for one in said)
+    event_log = [json.loads(line) for line in workstation.output_file.read_text().splitlines()]
+    assert event_log[0]["event"] == "service.started"
+    assert event_log[-1]["event"] == "service.stopped"
+    assert [one["event"] for one in event_log].count("service.stopping") == 1
+    assert {"log.forwarded", "log.lost"}.isdisjoint(one["event"] for one in event_log)
     manifest = json.loads((workstation.training(writer.run.name).with_name("manifest.json")).read_text())
     assert {file["kind"] for file in manifest["files"]} == {"config", "train_log", "tensorboard"}
     workstation.audit()

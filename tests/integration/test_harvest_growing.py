@@ -109,7 +109,7 @@ async def test_more_growing_files_than_are_kept_open(workstation: Workstation) -
     def behind() -> list[str]:
         return [writer.run.name for writer in writers if not workstation.follows(writer)()]
 
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(lambda: not behind())
         # The file that was opened longest ago writes in the moment in which another one appears.
         for minute in range(20, 26):
@@ -120,7 +120,7 @@ async def test_more_growing_files_than_are_kept_open(workstation: Workstation) -
             for writer in chosen:
                 writer.log_step(writer.last_step + 1)
             await until(lambda: not behind())
-        assert not events(said, "file.conflict")
+        assert not events(event_log, "file.conflict")
     workstation.audit()
 
 
@@ -128,13 +128,13 @@ async def test_growing_file_that_a_person_truncates_is_fetched_anew(workstation:
     """A log that a person cuts at home while it is followed: set aside, told, fetched again; the daemon goes on."""
     box = workstation.add_box()
     writer = write_run(box.root)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.has(writer.train_log, RUN.name, *LOG))
         here = workstation.training(RUN.name).joinpath(*LOG)
         here.write_bytes(here.read_bytes()[:100])
         writer.log_step(4)
         await until(holds(here, writer.train_log.read_bytes()))
-        assert len(events(said, "file.conflict")) == 1
+        assert len(events(event_log, "file.conflict")) == 1
         writer.log_step(5)
         await until(holds(here, writer.train_log.read_bytes()))
     workstation.audit()
@@ -144,13 +144,13 @@ async def test_growing_file_that_a_person_deletes_is_fetched_anew(workstation: W
     """A log that a person deletes at home while it is followed does not grow on where nobody sees it."""
     box = workstation.add_box()
     writer = write_run(box.root)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.has(writer.train_log, RUN.name, *LOG))
         here = workstation.training(RUN.name).joinpath(*LOG)
         here.unlink()
         writer.log_step(4)
         await until(holds(here, writer.train_log.read_bytes()))
-        assert len(events(said, "file.conflict")) == 1
+        assert len(events(event_log, "file.conflict")) == 1
     workstation.audit()
 
 
@@ -158,18 +158,18 @@ async def test_directory_in_a_growing_file_s_place_stops_nobody(workstation: Wor
     """A directory that stands where a log was: told, left alone; the events beside it go on growing."""
     box = workstation.add_box()
     writer = write_run(box.root)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.has(writer.train_log, RUN.name, *LOG))
         here = workstation.training(RUN.name).joinpath(*LOG)
         here.unlink()
         here.mkdir()
         writer.log_step(4)
         await until(workstation.has(writer.events, RUN.name, "tensorboard", writer.events.name))
-        await until(lambda: events(said, "file.conflict"))
+        await until(lambda: events(event_log, "file.conflict"))
         writer.log_step(5)
         await until(workstation.has(writer.events, RUN.name, "tensorboard", writer.events.name))
         assert here.is_dir()
-        assert len(events(said, "file.conflict")) <= 2
+        assert len(events(event_log, "file.conflict")) <= 2
 
 
 async def test_torn_tail_of_a_finished_run_comes_as_it_is(workstation: Workstation) -> None:
@@ -240,7 +240,7 @@ async def test_growing_file_that_nobody_may_read_leaves_nothing_here(
     shut = writer.events.with_name("events.out.tfevents.1755000000.host.1.0")
     shut.write_bytes(writer.events.read_bytes())
     shut.chmod(0)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer))
-        await until(lambda: events(said, "file.rejected", path=shut))
+        await until(lambda: events(event_log, "file.rejected", path=shut))
     assert not list(workstation.data.rglob(shut.name))

@@ -97,16 +97,16 @@ async def test_two_boxes_with_one_file_system_give_one_run(
     writer.seal_checkpoint("final")
     for name in ("gpu-a", "gpu-b"):
         workstation.add_box(name, root=root)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.stands(RUN.name, "training_state", "step_final", "training_info.json"))
         await until(workstation.has(writer.train_log, RUN.name, *LOG))
-        await until(lambda: len(events(said, "host.connected")) == 2)
-        (finder,) = {str(one["host"]) for one in events(said, "run.discovered")}
-        assert {str(one["host"]) for one in events(said, "file.downloaded")} == {finder}
+        await until(lambda: len(events(event_log, "host.connected")) == 2)
+        (finder,) = {str(one["host"]) for one in events(event_log, "run.discovered")}
+        assert {str(one["host"]) for one in events(event_log, "file.downloaded")} == {finder}
         await anyio.to_thread.run_sync(workstation.boxes[finder].server.kill)
         writer.log_step(4)
         await until(workstation.has(writer.train_log, RUN.name, *LOG))
-        assert not events(said, "file.conflict")
+        assert not events(event_log, "file.conflict")
     assert len(workstation.catalogue("SELECT * FROM experiments")) == 1
     assert len(workstation.catalogue("SELECT * FROM runs")) == 1
     workstation.audit()
@@ -153,8 +153,8 @@ async def test_slow_box_takes_nothing_from_the_others(workstation: Workstation) 
         evals.seal(step)
     async with relayed(slow.port) as relay:
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running(limits={"memory": "32MiB"}) as said:
-            await until(lambda: events(said, "host.connected", host="gpu-a"))
+        async with workstation.running(limits={"memory": "32MiB"}) as event_log:
+            await until(lambda: events(event_log, "host.connected", host="gpu-a"))
             relay.rate = 16 * 1024
             arrived: Callable[[], bool] = workstation.has(writers[1].train_log, writers[1].run.name, *LOG)
             await until(arrived, seconds=5)

@@ -197,7 +197,7 @@ async def test_a_defect_at_one_box_costs_that_box_alone(
         return plan
 
     monkeypatch.setattr(Observer, "scan", fail)
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         outcomes = await workstation.outcomes()
         settings = workstation.settings()
         planned = await plan(settings, await hosts_of(settings))
@@ -205,7 +205,7 @@ async def test_a_defect_at_one_box_costs_that_box_alone(
     assert [name for name, outcome in outcomes.items() if outcome.error] == ["gpu-b"]
     assert isinstance(outcomes["gpu-b"].error, HostFailed)
     assert exit_code_of(list(outcomes.values())) == exit_code_of(planned) == ExitCode.PARTIAL
-    assert {str(one["host"]) for one in events(said, "host.failed")} == {"gpu-b"}
+    assert {str(one["host"]) for one in events(event_log, "host.failed")} == {"gpu-b"}
     assert workstation.catalogue("SELECT name FROM hosts WHERE state = 'failed'") == [("gpu-b",)]
     assert {name: bool(workstation.experiment(run.name)) for name, run in runs.items()} == {
         "gpu-a": True,

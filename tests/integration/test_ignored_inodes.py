@@ -21,11 +21,11 @@ async def test_ignored_inodes_are_told_once_and_by_doctor(workstation: Workstati
     writer = RunWriter(box.root, RunSpec())
     writer.start()
     writer.log_until(2)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         for count in (1, 2, 3):
-            await until(lambda: len(events(said, "file.downloaded", kind="train_log")) >= count)  # noqa: B023
+            await until(lambda: len(events(event_log, "file.downloaded", kind="train_log")) >= count)  # noqa: B023
             writer.log_step(2 + count)
-    (told,) = events(said, "host.inodes_ignored", host="gpu-a", path=root / "training_runs")
-    assert str(told["filesystem"]).startswith("fuse")
+    (reported,) = events(event_log, "host.inodes_ignored", host="gpu-a", path=root / "training_runs")
+    assert str(reported["filesystem"]).startswith("fuse")
     ended = await anyio.to_thread.run_sync(lambda: harvestd_command("-c", workstation.config, "doctor", "--json"))
     assert "name, size and modification time" in ended.out

@@ -22,7 +22,7 @@ from harvestd.planning.plan import Plan
 from support.command import harvestd_command
 from support.house import Workstation
 from support.jobs import JOB, read_document, write_job
-from support.waiting import Said, events, until
+from support.waiting import EventLog, events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -159,20 +159,20 @@ async def test_a_job_whose_host_is_not_watched_is_said_to_wait(
     write_job(workstation.jobs, RUN, lambda_ip="192.0.2.7")
     nowhere = "eval_20250821_120000_0123abcd"
     write_job(workstation.jobs, RUN, nowhere, lambda_ip=None)
-    async with workstation.running() as said:
-        await until(lambda: len(events(said, "job.waiting")) >= 2)
-        (waiting,) = events(said, "job.waiting", job_id=JOB)
+    async with workstation.running() as event_log:
+        await until(lambda: len(events(event_log, "job.waiting")) >= 2)
+        (waiting,) = events(event_log, "job.waiting", job_id=JOB)
         assert waiting["error"] == "no host at 192.0.2.7 is watched"
-        (waiting,) = events(said, "job.waiting", job_id=nowhere)
+        (waiting,) = events(event_log, "job.waiting", job_id=nowhere)
         assert "lambda_ip" in waiting["error"]
         (workstation.jobs / "eval_20250101_000000_00000001.json").write_text("no job")
-        await until(lambda: events(said, "job.rejected"))
-        assert len(events(said, "job.waiting")) == 2
+        await until(lambda: events(event_log, "job.rejected"))
+        assert len(events(event_log, "job.waiting")) == 2
     box = workstation.add_box()
     box.server.stop()
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         write_job(workstation.jobs, RUN)
-        await until(lambda: any("gpu-a" in str(each["error"]) for each in events(said, "job.waiting", job_id=JOB)))
+        await until(lambda: any("gpu-a" in str(each["error"]) for each in events(event_log, "job.waiting", job_id=JOB)))
 
 
 async def test_box_that_nobody_configured_is_reached_by_its_address(workstation: Workstation) -> None:
@@ -289,18 +289,18 @@ async def test_daemon_syncs_jobs_by_itself(workstation: Workstation) -> None:
     root = workstation.add_box().root
     evals = evaluated(root, RUN)
     evals.begin(6)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         file = write_job(workstation.jobs, RUN, status="RUNNING")
         await until(workstation.stands(RUN.name, "config.yaml"))
         write_job(workstation.jobs, RUN)
-        await until(lambda: events(said, "job.waiting", job_id=JOB))
+        await until(lambda: events(event_log, "job.waiting", job_id=JOB))
         assert "synced_at" not in read_document(file)
         evals.seal(6)
         await until(lambda: "synced_at" in read_document(file))
         assert read_document(file)["local_results_dir"] == str(workstation.data / DIRECTORY)
         leaf = evals.leaf(6).relative_to(root / "eval_runs")
         assert (workstation.data / DIRECTORY / "eval_results" / leaf / "run_meta.json").is_file()
-        await until(lambda: len(events(said, "job.synced", job_id=JOB)) == 1)
+        await until(lambda: len(events(event_log, "job.synced", job_id=JOB)) == 1)
         evals.evaluate(7)
         second = write_job(workstation.jobs, RUN, "eval_20250821_120000_0123abcd")
         await until(lambda: "synced_at" in read_document(second))
@@ -349,21 +349,21 @@ async def test_daemon_does_not_go_by_what_it_saw_before(
         await may_work.wait()
         await work(working, plan)
 
-    async def all_files_were_read(said: Said, marker: str) -> None:
+    async def all_files_were_read(event_log: EventLog, marker: str) -> None:
         (workstation.jobs / f"{marker}.json").write_text("no job")
-        await until(lambda: events(said, "job.rejected", job_id=marker))
+        await until(lambda: events(event_log, "job.rejected", job_id=marker))
 
     monkeypatch.setattr(Observer, "scan", held)
     monkeypatch.setattr(Executor, "do", work_held)
-    async with workstation.running(poll={"push": False}) as said:
+    async with workstation.running(poll={"push": False}) as event_log:
         first = write_job(workstation.jobs, RUN)
         await until(lambda: "synced_at" in read_document(first))
         may_look = anyio.Event()
         evals.evaluate(7)
         second = write_job(workstation.jobs, RUN, "eval_20250821_120000_0123abcd")
-        await all_files_were_read(said, "eval_20250101_000000_00000001")
+        await all_files_were_read(event_log, "eval_20250101_000000_00000001")
         # What was read is judged before the files are read the next time.
-        await all_files_were_read(said, "eval_20250101_000000_00000002")
+        await all_files_were_read(event_log, "eval_20250101_000000_00000002")
         assert "synced_at" not in read_document(second)
         may_look.set()
         await until(lambda: "synced_at" in read_document(second))
@@ -372,10 +372,10 @@ async def test_daemon_does_not_go_by_what_it_saw_before(
         again = evals_of_run(root, EvalSpec(RUN, questions=500))
         again.evaluate(4)
         third = write_job(workstation.jobs, RUN, "eval_20250822_120000_0123abcd")
-        await all_files_were_read(said, "eval_20250101_000000_00000003")
+        await all_files_were_read(event_log, "eval_20250101_000000_00000003")
         may_work = anyio.Event()
         may_look.set()
-        await until(lambda: events(said, "job.waiting", job_id="eval_20250822_120000_0123abcd"))
+        await until(lambda: events(event_log, "job.waiting", job_id="eval_20250822_120000_0123abcd"))
         assert "synced_at" not in read_document(third)
         may_work.set()
         await until(lambda: "synced_at" in read_document(third))
@@ -396,12 +396,12 @@ async def test_box_that_tells_without_end_is_looked_at_for_its_job(
         looks.append("heard")
         return await hear(observer)
 
-    async def told(_session: HostLoop, _scan_now: object, _asked_before: int, _plan: Plan) -> loop._News:
+    async def reported(_session: HostLoop, _scan_now: object, _asked_before: int, _plan: Plan) -> loop._WakeReason:
         await anyio.sleep(0.01)
-        return loop._News.PUSHED
+        return loop._WakeReason.PUSHED
 
     monkeypatch.setattr(Observer, "take_reports", heard)
-    monkeypatch.setattr(HostLoop, "_news", told)
+    monkeypatch.setattr(HostLoop, "_wait_for_reason", reported)
     async with workstation.running():
         await until(lambda: len(looks) > 3)
         file = write_job(workstation.jobs, RUN)
@@ -414,7 +414,7 @@ async def test_manager_leaves_it_to_the_daemon(workstation: Workstation, monkeyp
     async with workstation.running():
         file = write_job(workstation.jobs, RUN, status="RUNNING")
         with monkeypatch.context() as patched:
-            patched.setattr(syncing, "_PATIENCE", 0.5)
+            patched.setattr(syncing, "_TIMEOUT", 0.5)
             with pytest.raises(SyncFailed, match="its status is RUNNING") as caught:
                 await manager(workstation, raise_on_error=True).sync_results_async(JOB, None)
         assert caught.value.exit_code == ExitCode.LOCKED
@@ -433,10 +433,10 @@ async def test_daemon_survives_what_lies_in_the_directory(workstation: Workstati
         (workstation.jobs / f"{name}.json").write_bytes(content)
     (workstation.jobs / f"{names[5]}.json").mkdir()
     (workstation.jobs / "notes.json").write_text("{}")
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         file = write_job(workstation.jobs, RUN)
         await until(lambda: "synced_at" in read_document(file))
-        assert sorted(str(each["job_id"]) for each in events(said, "job.rejected")) == names
+        assert sorted(str(each["job_id"]) for each in events(event_log, "job.rejected")) == names
 
 
 async def test_a_defect_at_one_job_keeps_no_other_from_being_synced(
@@ -455,13 +455,13 @@ async def test_a_defect_at_one_job_keeps_no_other_from_being_synced(
     monkeypatch.setattr(watching, "_BACKSTOP", 0.2)
     evaluated(workstation.add_box().root, RUN)
     workstation.jobs.mkdir()
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         first = write_job(workstation.jobs, RUN, broken)
-        await until(lambda: events(said, "service.failed", service="jobs", job_id=broken))
+        await until(lambda: events(event_log, "service.failed", service="jobs", job_id=broken))
         second = write_job(workstation.jobs, RUN)
         await until(lambda: "synced_at" in read_document(second))
         assert "synced_at" not in read_document(first)
         failing.clear()
         await until(lambda: "synced_at" in read_document(first))
-        (told,) = events(said, "service.failed")
-        assert isinstance(told["exc_info"], KeyError)
+        (reported,) = events(event_log, "service.failed")
+        assert isinstance(reported["exc_info"], KeyError)

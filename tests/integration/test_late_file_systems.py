@@ -31,13 +31,13 @@ async def test_a_run_goes_on_from_a_box_that_sees_it_late(workstation: Workstati
     mounts = await anyio.Path(f"/proc/{second.pid}/mounts").read_text()
     assert f" {root} fuse" in mounts
     await anyio.to_thread.run_sync(second.stop)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer))
         await anyio.to_thread.run_sync(second.start)
-        await until(lambda: events(said, "run.discovered", host="gpu-b"))
+        await until(lambda: events(event_log, "run.discovered", host="gpu-b"))
         writer.log_until(4)
         await until(workstation.follows(writer))
-        assert not events(said, "file.downloaded", host="gpu-b")
+        assert not events(event_log, "file.downloaded", host="gpu-b")
         await anyio.to_thread.run_sync(first.kill)
         writer.log_step(5)
         evals = evals_of_run(root, EvalSpec(RUN, questions=3))
@@ -47,17 +47,17 @@ async def test_a_run_goes_on_from_a_box_that_sees_it_late(workstation: Workstati
         metrics = evals.leaf(2) / "metrics.csv"
         here = workstation.training(RUN.name).with_name("eval_results") / metrics.relative_to(root / "eval_runs")
         await until(holds(here, metrics.read_bytes()))
-        assert events(said, "file.downloaded", host="gpu-b")
+        assert events(event_log, "file.downloaded", host="gpu-b")
         await anyio.to_thread.run_sync(first.start)
-        await until(lambda: len(events(said, "host.connected", host="gpu-a")) == 2)
+        await until(lambda: len(events(event_log, "host.connected", host="gpu-a")) == 2)
         for step in (6, 7):
             writer.log_step(step)
             await until(workstation.follows(writer))
         evals_of_run(root, EvalSpec(RUN, questions=4)).evaluate(2)
         await until(holds(here, metrics.read_bytes()))
-        assert not events(said, "file.conflict")
+        assert not events(event_log, "file.conflict")
     for path in (writer.train_log, writer.events):
-        told = [each for each in events(said, "file.downloaded") if str(each["path"]).endswith(path.name)]
-        assert sum(int(each["bytes"]) for each in told) == path.stat().st_size, "something came twice"
+        reported = [each for each in events(event_log, "file.downloaded") if str(each["path"]).endswith(path.name)]
+        assert sum(int(each["bytes"]) for each in reported) == path.stat().st_size, "something came twice"
     assert len(workstation.catalogue("SELECT * FROM experiments")) == 1
     workstation.audit()

@@ -148,9 +148,9 @@ async def test_a_daemon_says_that_it_copied(workstation: Workstation) -> None:
     writer.seal_checkpoint(2)
     await workstation.once(select={"checkpoint": "all"})
     directory.rename(directory.with_name("step_final"))
-    async with workstation.running(select={"checkpoint": "all"}) as said:
-        await until(lambda: events(said, "checkpoint.completed"))
-    (copied,) = events(said, "file.copied")
+    async with workstation.running(select={"checkpoint": "all"}) as event_log:
+        await until(lambda: events(event_log, "checkpoint.completed"))
+    (copied,) = events(event_log, "file.copied")
     assert (copied["bytes"], copied["host"]) == (SIZE, "gpu-a")
     assert str(copied["path"]).endswith("step_final/optimizer.pt")
     assert str(copied["old"]).endswith("step_2/optimizer.pt")
@@ -254,16 +254,16 @@ async def test_a_daemon_follows_a_renamed_eval(workstation: Workstation, relay: 
     (directory / "eval_config.yaml").unlink()
     other = RunWriter(workstation.boxes["gpu-a"].root, RunSpec(timestamp="2025-08-23_01-02-03"))
     other.start()
-    async with workstation.running(select={"records": True}) as said:
-        await until(lambda: len(events(said, "eval.completed")) >= 2)
+    async with workstation.running(select={"records": True}) as event_log:
+        await until(lambda: len(events(event_log, "eval.completed")) >= 2)
         await until(lambda: len(list(workstation.data.glob("*/eval_results/**/records.jsonl.gz"))) == 2)
         await until(workstation.stands(other.run.name, "config.yaml"))
         received = relay.received
         new = directory.rename(directory.with_name(other.run.name))
-        await until(lambda: events(said, "eval.renamed", path=str(new), old=str(directory)))
+        await until(lambda: events(event_log, "eval.renamed", path=str(new), old=str(directory)))
         await until(lambda: results_of(workstation, other.run.name) == shown(new))
         await until(lambda: not workstation.catalogue("SELECT place FROM files WHERE ctime_ns = 0"))
-        assert not events(said, "file.conflict")
+        assert not events(event_log, "file.conflict")
         assert relay.received - received < SIZE / 8
     assert not list(workstation.data.glob(f"*/eval_results/{directory.name}"))
     workstation.audit()
@@ -314,7 +314,7 @@ async def test_a_moved_tensorboard_file_goes_on_at_its_new_place(workstation: Wo
     with writer.events.open("ab") as file:
         for _ in range(SIZE // MIB):
             file.write(tfrecord(os.urandom(MIB)))
-        async with workstation.running() as said:
+        async with workstation.running() as event_log:
             await until(workstation.has(writer.events, RUN.name, "tensorboard", writer.events.name))
             received = relay.received
             moved = writer.events.parent / "main" / writer.events.name
@@ -324,7 +324,7 @@ async def test_a_moved_tensorboard_file_goes_on_at_its_new_place(workstation: Wo
             file.flush()
             await until(workstation.has(moved, RUN.name, "tensorboard", "main", moved.name))
             await until(lambda: not workstation.catalogue("SELECT place FROM files WHERE ctime_ns = 0"))
-            assert not events(said, "file.conflict")
+            assert not events(event_log, "file.conflict")
             assert relay.received - received < SIZE / 8
     assert not (workstation.training(RUN.name) / "tensorboard" / moved.name).exists()
     workstation.audit()
@@ -390,20 +390,20 @@ async def test_an_eval_waits_for_the_other_host_of_its_file_system(workstation: 
             "remote": {"roots": [str(root)]},
             "targets": {"files": ["targets.json"]},
         }
-        async with workstation.running(**sections) as said:
-            await until(lambda: len(events(said, "host.connected")) == 2)
-            await until(lambda: len(events(said, "eval.completed")) >= 2)
+        async with workstation.running(**sections) as event_log:
+            await until(lambda: len(events(event_log, "host.connected")) == 2)
+            await until(lambda: len(events(event_log, "eval.completed")) >= 2)
             count = len(list(workstation.data.glob("*/eval_results/**/metrics.csv")))
             both = directory.rename(directory.with_name(f"{RUN.name}_both"))
-            await until(lambda: events(said, "eval.renamed", path=str(both)))
+            await until(lambda: events(event_log, "eval.renamed", path=str(both)))
             # The records are left out: both hosts have shown them by the new name.
             shown_by = f"SELECT DISTINCT host FROM left_out WHERE place LIKE '{both}/%'"  # noqa: S608  (a path of ours)
             await until(lambda: len(workstation.catalogue(shown_by)) == 2)
             relay.silence()
             alone = both.rename(both.with_name(f"{RUN.name}_alone"))
-            await until(lambda: events(said, "eval.renamed", path=str(alone)), 60)
-            told = [(str(each["event"]), each.get("path") or each.get("host")) for each in said]
-            assert told.index(("host.lost", "gpu-b")) < told.index(("eval.renamed", str(alone)))
+            await until(lambda: events(event_log, "eval.renamed", path=str(alone)), 60)
+            reported = [(str(each["event"]), each.get("path") or each.get("host")) for each in event_log]
+            assert reported.index(("host.lost", "gpu-b")) < reported.index(("eval.renamed", str(alone)))
             await until(lambda: not workstation.catalogue("SELECT place FROM files WHERE ctime_ns = 0"))
     assert len(list(workstation.data.glob(f"*/eval_results/{alone.name}/**/metrics.csv"))) == count
     assert len(list(workstation.data.glob("*/eval_results/**/metrics.csv"))) == count

@@ -119,7 +119,7 @@ async def test_running_daemon_names_at_once_or_at_the_end(workstation: Workstati
     writer = RunWriter(workstation.add_box().root, RUN)
     writer.start()
     writer.log_until(4)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer))
         done = await anyio.to_thread.run_sync(asking, workstation, "name", RUN.name, "ablation")
         assert done.code == ExitCode.OK, done.err
@@ -127,7 +127,7 @@ async def test_running_daemon_names_at_once_or_at_the_end(workstation: Workstati
         assert directories(workstation) == [FIRST]
         writer.log_until(8)
         writer.finish()
-        await until(lambda: events(said, "experiment.renamed"))
+        await until(lambda: events(event_log, "experiment.renamed"))
         assert directories(workstation) == [GIVEN]
         done = await anyio.to_thread.run_sync(asking, workstation, "name", RUN.name, "better", "--json")
         assert done.document["outcome"] == f"{GIVEN.replace('ablation', 'better')} now"
@@ -167,14 +167,14 @@ async def test_name_whose_files_can_not_be_filed_ends_nothing(
     waiting = {path for path in workstation.filed() if path.startswith("_unfiled/")}
     longest = max(len(path) for path in waiting) + len("eval_results/")
     monkeypatch.setattr("harvestd.convention.paths.MAX_PATH_BYTES", longest)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         done = await anyio.to_thread.run_sync(asking, workstation, "name", RUN.name, "ablation" * 8, "--json")
         assert done.code == ExitCode.OK, done.err
-        await until(lambda: events(said, "file.conflict"))
-        assert events(said, "request.settled")
+        await until(lambda: events(event_log, "file.conflict"))
+        assert events(event_log, "request.settled")
     assert waiting <= set(workstation.filed())
-    async with workstation.running() as said:
-        await until(lambda: events(said, "host.connected"))
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "host.connected"))
 
 
 async def test_evals_of_no_named_model_make_no_name_with_a_hole(workstation: Workstation) -> None:

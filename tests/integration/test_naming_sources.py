@@ -22,7 +22,7 @@ def wrote(root: Path, path: str, content: str, run: str = RUN) -> None:
 def parts(workstation: Workstation) -> dict[str, tuple[str, str]]:
     """Return the parts of the only experiment's name, each with its source."""
     ((name,),) = workstation.catalogue("SELECT name FROM experiments")
-    return {part: (said["value"], said["source"]) for part, said in json.loads(str(name)).items()}
+    return {part: (given["value"], given["source"]) for part, given in json.loads(str(name)).items()}
 
 
 async def test_the_newest_checkpoint_names_the_model_of_a_silent_config(workstation: Workstation) -> None:

@@ -13,11 +13,11 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.errors import ExitCode
-from harvestd.safety.verdict import Answer, ReasonKind, Verdict
+from harvestd.safety.verdict import ReasonKind, Verdict, VerdictAnswer
 from support.account import Account
 from support.command import harvestd_command
 from support.house import Workstation
-from support.judging import NOBODY, Told, Watch, comes_true, watching
+from support.judging import NOBODY, ReportedCircumstances, Watch, comes_true, watching
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -29,11 +29,11 @@ L = LossKind
 
 
 @pytest.fixture(autouse=True)
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+def reported(monkeypatch: pytest.MonkeyPatch) -> ReportedCircumstances:
     """Return what the hosts say of themselves: that nobody works there."""
-    told = Told()
-    told.play(monkeypatch)
-    return told
+    reported = ReportedCircumstances()
+    reported.play(monkeypatch)
+    return reported
 
 
 def finished(root: Path, run: RunSpec = RUN) -> RunWriter:
@@ -52,7 +52,7 @@ def put(path: Path, content: bytes) -> Path:
     return path
 
 
-def judged(watch: Watch, answer: Answer, *losses: LossKind) -> Callable[[], bool]:
+def judged(watch: Watch, answer: VerdictAnswer, *losses: LossKind) -> Callable[[], bool]:
     """Return the condition that the daemon's own verdict gives this answer for these losses."""
 
     def is_so() -> bool:
@@ -75,12 +75,12 @@ async def test_an_offline_run_of_wandb_is_lost_until_it_is_synced(workstation: W
     writer = finished(box.root)
     history = put(writer.directory / OFFLINE, b"x" * 4321)
     async with watching(workstation.settings(verdict=SOON)) as watch:
-        await comes_true(judged(watch, Answer.SAFE_EXCEPT, L.WANDB))
+        await comes_true(judged(watch, VerdictAnswer.SAFE_EXCEPT, L.WANDB))
         verdict = await watch.asked()
         assert named(verdict) == {str(history.parent): 4321}
         assert not verdict.is_safe
         put(Path(f"{history}.synced"), b"")
-        await comes_true(judged(watch, Answer.SAFE))
+        await comes_true(judged(watch, VerdictAnswer.SAFE))
     workstation.audit()
 
 
@@ -93,7 +93,7 @@ async def test_a_tree_behind_a_link_comes_home(workstation: Workstation, tmp_pat
     evals.write_config()
     evals.evaluate("final")
     async with watching(workstation.settings(verdict=SOON)) as watch:
-        await comes_true(judged(watch, Answer.SAFE_EXCEPT, L.RECORDS))
+        await comes_true(judged(watch, VerdictAnswer.SAFE_EXCEPT, L.RECORDS))
         assert workstation.has(writer.train_log, RUN.name, "logs", "train_log.jsonl")()
         assert list(workstation.data.glob("*/eval_results/*/*/*/*/metrics.csv"))
         (tmp_path / "ephemeral").rename(tmp_path / "away")
@@ -118,23 +118,25 @@ async def test_a_run_behind_a_link_is_never_plain_safe(workstation: Workstation,
     size = sum(path.stat().st_size for path in elsewhere.rglob("*") if path.is_file() and not path.is_symlink())
     link = box.root / "training_runs" / OTHER.name
     async with watching(workstation.settings(verdict=SOON, select={"records": True})) as watch:
-        await comes_true(judged(watch, Answer.SAFE))
+        await comes_true(judged(watch, VerdictAnswer.SAFE))
         link.symlink_to(elsewhere)
-        await comes_true(judged(watch, Answer.SAFE_EXCEPT, L.LINKS))
+        await comes_true(judged(watch, VerdictAnswer.SAFE_EXCEPT, L.LINKS))
         assert named(await watch.asked()) == {f"{link} -> {elsewhere.resolve()}": size}
         elsewhere.rename(tmp_path / "away")
         assert named(await watch.asked()) == {f"{link} -> {elsewhere}, which is not there now": None}
     workstation.audit()
 
 
-async def test_what_lies_on_another_disk_than_its_root_survives_nowhere(account: Account, told: Told) -> None:
+async def test_what_lies_on_another_disk_than_its_root_survives_nowhere(
+    account: Account, reported: ReportedCircumstances
+) -> None:
     """A link leads from storage that two hosts show to a disk of the one: what is lost there is lost with it."""
     finished(account.root).checkpoint(2)
     account.rent("a" * 32, "gpu-a", "127.0.0.2")
     account.rent("b" * 32, "gpu-b", "127.0.0.3")
-    told.all = replace(NOBODY, devices={str(account.root): account.root.stat().st_dev + 1})
+    reported.all = replace(NOBODY, devices={str(account.root): account.root.stat().st_dev + 1})
     async with watching(account.workstation.settings(**account.sections(), verdict=SOON)) as watch:
-        await comes_true(judged(watch, Answer.SAFE_EXCEPT, L.CHECKPOINTS))
+        await comes_true(judged(watch, VerdictAnswer.SAFE_EXCEPT, L.CHECKPOINTS))
         assert not (await watch.asked()).survives
 
 
@@ -146,7 +148,7 @@ async def test_a_link_to_the_newest_checkpoint_is_made_however_it_is_written(wor
     latest.unlink()
     latest.symlink_to(writer.directory / "training_state/step_final")
     async with watching(workstation.settings(verdict=SOON)) as watch:
-        await comes_true(judged(watch, Answer.SAFE))
+        await comes_true(judged(watch, VerdictAnswer.SAFE))
     here = workstation.training(RUN.name) / "training_state/step_latest"
     assert str(here.readlink()) == "step_final"
     workstation.audit()
@@ -165,7 +167,7 @@ async def test_what_rules_leave_out_is_named_until_the_operator_gives_it_up(work
     put(run / "__pycache__/core.pyc", b"x")
     put(run / ".ipynb_checkpoints/a.ipynb", b"x")
     async with watching(workstation.settings(verdict=SOON)) as watch:
-        await comes_true(judged(watch, Answer.SAFE_EXCEPT, L.ROLLOUTS, L.OUTSIDE_FILES))
+        await comes_true(judged(watch, VerdictAnswer.SAFE_EXCEPT, L.ROLLOUTS, L.OUTSIDE_FILES))
         assert named(await watch.asked()) == {
             str(run / "logs/rollouts_0.jsonl"): 700,
             str(run / "logs/ratios.jsonl"): 30,
@@ -191,7 +193,7 @@ async def test_what_is_included_comes_home(workstation: Workstation) -> None:
     table = put(evals.directory / "logs/worker.txt", b"t" * 9)
     select = {"include": ["logs/*", "wandb/*.wandb", ".cache/*"], "records": True}
     async with watching(workstation.settings(verdict=SOON, select=select)) as watch:
-        await comes_true(judged(watch, Answer.SAFE))
+        await comes_true(judged(watch, VerdictAnswer.SAFE))
     for path in (rollouts, history, head):
         assert workstation.has(path, RUN.name, *path.relative_to(run).parts)()
     (here,) = workstation.data.glob("*/eval_results/*/logs/worker.txt")

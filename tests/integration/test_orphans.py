@@ -66,12 +66,12 @@ async def test_full_disk_at_a_discovery_leaves_no_contradiction(
 
     monkeypatch.setattr(Catalogue, "save_discovery", saved)
     monkeypatch.setattr("harvestd.harvest.budgets._FIRST_PAUSE", 0.2)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer), seconds=60)
         assert refused
         writer.log_until(6)
         await until(workstation.follows(writer))
-        assert len(events(said, "run.discovered")) == 1
+        assert len(events(event_log, "run.discovered")) == 1
     (directory,) = directories(workstation)
     writer.log_until(7)
     await workstation.once()
@@ -109,8 +109,8 @@ async def test_rows_without_an_experiment_are_put_right(workstation: Workstation
         ((identifier,),) = workstation.catalogue("SELECT id FROM experiments")
         path.write_text(path.read_text().replace(str(identifier), "lost"))
     change(workstation, *LOST[lost])
-    async with workstation.running() as said:
-        await until(lambda: events(said, "catalogue.repaired"))
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "catalogue.repaired"))
         writer.log_until(6)
         await until(workstation.follows(writer))
     assert directories(workstation) == [directory]

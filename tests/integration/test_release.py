@@ -14,7 +14,7 @@ from harvestd.remote.probe.client import ProbeBox
 from harvestd.safety.inputs import Circumstances, Outside
 from support.account import Account
 from support.command import Ended, harvestd_command
-from support.waiting import Said, events, until
+from support.waiting import EventLog, events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -93,8 +93,8 @@ async def _train(writer: RunWriter) -> None:
         await anyio.sleep(0.2)
 
 
-def _released(said: Said) -> set[str]:
-    return {one["host"] for one in events(said, "host.released")}
+def _released(event_log: EventLog) -> set[str]:
+    return {one["host"] for one in events(event_log, "host.released")}
 
 
 @pytest.mark.slow
@@ -109,22 +109,22 @@ async def test_exactly_the_drained_boxes_go_and_once(rented: Rented, account: Ac
     for name in ("running", "fresh"):
         rented.rent(name)
     running = rented.run("running")
-    async with account.workstation.running(**rented.sections()) as said, anyio.create_task_group() as training:
+    async with account.workstation.running(**rented.sections()) as event_log, anyio.create_task_group() as training:
         training.start_soon(_train, running)
-        await until(lambda: events(said, "host.drained", host="writes"), LONG)
+        await until(lambda: events(event_log, "host.drained", host="writes"), LONG)
         training.start_soon(_train, rented.run("writes", day=2))
-        await until(lambda: _released(said) == {"first", "second"}, LONG)
-        await until(lambda: events(said, "host.release_refused", host="liar"), LONG)
-        await until(lambda: events(said, "host.drained", host="spared"), LONG)
+        await until(lambda: _released(event_log) == {"first", "second"}, LONG)
+        await until(lambda: events(event_log, "host.release_refused", host="liar"), LONG)
+        await until(lambda: events(event_log, "host.drained", host="spared"), LONG)
         await account.answers(3)
         training.cancel_scope.cancel()
     assert sorted(account.cloud.terminated) == sorted([[rented.ids["first"]], [rented.ids["second"]]])
-    assert not events(said, "host.drained", host="running")
-    assert not events(said, "host.drained", host="fresh")
-    assert {one["host"] for one in events(said, "host.release_refused")} <= {"liar", "writes"}
-    (told,) = events(said, "host.released", host="first")
-    assert told["cents_per_hour"] == 249
-    assert not events(said, "host.lost_data")
+    assert not events(event_log, "host.drained", host="running")
+    assert not events(event_log, "host.drained", host="fresh")
+    assert {one["host"] for one in events(event_log, "host.release_refused")} <= {"liar", "writes"}
+    (reported,) = events(event_log, "host.released", host="first")
+    assert reported["cents_per_hour"] == 249
+    assert not events(event_log, "host.lost_data")
     account.workstation.audit()
 
 
@@ -141,8 +141,8 @@ async def test_a_person_releases_a_box_beside_the_daemon(rented: Rented, account
     rented.rent("fresh")
     desk = account.workstation.add_box("desk")
     assert desk.server.running
-    async with account.workstation.running(**rented.sections(terminate="never")) as said:
-        await until(lambda: events(said, "host.drained", host="first"), LONG)
+    async with account.workstation.running(**rented.sections(terminate="never")) as event_log:
+        await until(lambda: events(event_log, "host.drained", host="first"), LONG)
         assert (await _command(account, "nobody", "--yes")).code == ExitCode.UNKNOWN_NAME
         assert (await _command(account, "desk", "--yes")).code == ExitCode.UNKNOWN_NAME
         unconfirmed = await _command(account, "first")
@@ -179,20 +179,20 @@ async def test_without_a_daemon_nobody_knows_enough(rented: Rented, account: Acc
 async def test_a_dry_run_ends_nothing(rented: Rented, account: Account) -> None:
     """It is said which box would have been released, once."""
     rented.drained("first")
-    async with account.workstation.running(**rented.sections(terminate="dry-run", grace="0s")) as said:
-        await until(lambda: events(said, "host.release_planned", host="first"), LONG)
+    async with account.workstation.running(**rented.sections(terminate="dry-run", grace="0s")) as event_log:
+        await until(lambda: events(event_log, "host.release_planned", host="first"), LONG)
         await account.answers(5)
-    assert len(events(said, "host.release_planned")) == 1
+    assert len(events(event_log, "host.release_planned")) == 1
     assert account.cloud.terminated == []
 
 
 async def test_never_ends_nothing(rented: Rented, account: Account) -> None:
     """Which is what holds where nobody says anything."""
     rented.drained("first")
-    async with account.workstation.running(**rented.sections(terminate="never", grace="0s")) as said:
-        await until(lambda: events(said, "host.drained", host="first"), LONG)
+    async with account.workstation.running(**rented.sections(terminate="never", grace="0s")) as event_log:
+        await until(lambda: events(event_log, "host.drained", host="first"), LONG)
         await account.answers(5)
-    assert not events(said, "host.release_planned")
+    assert not events(event_log, "host.release_planned")
     assert account.cloud.terminated == []
 
 
@@ -202,9 +202,9 @@ async def test_no_more_an_hour_than_may_be(rented: Rented, account: Account) -> 
     rented.drained("second")
     account.cloud.ends_slowly = True
     sections = rented.sections(grace="0s", at_most_per_hour=1)
-    async with account.workstation.running(**sections) as said:
-        await until(lambda: _released(said), LONG)
-        await until(lambda: events(said, "host.release_refused"), LONG)
+    async with account.workstation.running(**sections) as event_log:
+        await until(lambda: _released(event_log), LONG)
+        await until(lambda: events(event_log, "host.release_refused"), LONG)
     async with account.workstation.running(**sections) as again:
         await until(lambda: events(again, "host.release_refused"), LONG)
         await account.answers(3)

@@ -15,7 +15,7 @@ from harvestd.harvest.release.release import Examined, examined, release
 from harvestd.inventory.host import Host
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.safety.inputs import Circumstances
-from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Verdict
+from harvestd.safety.verdict import Loss, Reason, ReasonKind, Verdict, VerdictAnswer
 from harvestd.settings import Settings
 from support.account import Account
 from support.openssh import OpenSSHServer
@@ -23,7 +23,7 @@ from support.openssh import OpenSSHServer
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
 BOX, OTHER = "a" * 32, "b" * 32
-SAFE = Verdict(Answer.SAFE)
+SAFE = Verdict(VerdictAnswer.SAFE)
 Says = Callable[[int], Circumstances]
 
 
@@ -81,8 +81,11 @@ async def test_a_box_that_is_safe_and_itself_is_terminated(account: Account) -> 
 @pytest.mark.parametrize(
     ("verdict", "why"),
     [
-        (Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.RUNNING, "a run is being written"),)), "a run is being written"),
-        (Verdict(Answer.SAFE_EXCEPT, losses=(Loss(LossKind.RECORDS, "records", 3),)), "would lose records"),
+        (
+            Verdict(VerdictAnswer.NOT_SAFE, (Reason(ReasonKind.RUNNING, "a run is being written"),)),
+            "a run is being written",
+        ),
+        (Verdict(VerdictAnswer.SAFE_EXCEPT, losses=(Loss(LossKind.RECORDS, "records", 3),)), "would lose records"),
     ],
 )
 async def test_what_is_not_safe_stays(account: Account, verdict: Verdict, why: str) -> None:

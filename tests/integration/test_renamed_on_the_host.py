@@ -28,14 +28,14 @@ async def test_a_renamed_run_is_not_downloaded_again(workstation: Workstation, n
     writer = write_large_checkpoint(box.root, SIZE, names=("optimizer.pt",))
     async with relayed(box.port) as relay:
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running() as said:
+        async with workstation.running() as event_log:
             await until(is_home(workstation, writer))
             await until(workstation.follows(writer))
             await until(workstation.stands(RUN.name, "training_state", "step_latest"))
             filed = workstation.filed()
             received = relay.received
             new = writer.directory.rename(writer.directory.with_name(name))
-            await until(lambda: events(said, "run.renamed", path=str(new)))
+            await until(lambda: events(event_log, "run.renamed", path=str(new)))
             log = new / "logs" / "train_log.jsonl"
             with log.open("ab") as file:
                 file.write(b'{"step": 3, "loss": 0.5}\n')
@@ -44,7 +44,7 @@ async def test_a_renamed_run_is_not_downloaded_again(workstation: Workstation, n
             unproven = "SELECT place FROM files WHERE ctime_ns = 0 AND inode != 0"
             await until(lambda: not workstation.catalogue(unproven))
             assert relay.received - received < SIZE / 8
-            assert not events(said, "file.conflict")
+            assert not events(event_log, "file.conflict")
     after = {path: content for path, content in workstation.filed().items() if not path.endswith("train_log.jsonl")}
     assert after == {path: content for path, content in filed.items() if not path.endswith("train_log.jsonl")}
     assert len(workstation.catalogue("SELECT * FROM experiments")) == 1
@@ -61,15 +61,15 @@ async def test_a_transfer_goes_on_under_the_new_name(workstation: Workstation) -
     async with relayed(box.port) as relay:
         relay.rate = 2 * MIB
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running() as said:
+        async with workstation.running() as event_log:
             await until(lambda: journalled(workstation) >= SIZE // 2)
             # What was opened under the old name could be read to its end.
             relay.cut()
             new = writer.directory.rename(writer.directory.with_name(f"{RUN.name}_baseline"))
-            await until(lambda: events(said, "run.renamed", path=str(new)))
+            await until(lambda: events(event_log, "run.renamed", path=str(new)))
             kept = journalled(workstation)
             relay.rate = None
-            await until(lambda: events(said, "checkpoint.completed"))
+            await until(lambda: events(event_log, "checkpoint.completed"))
             assert SIZE // 2 <= kept < SIZE, "it was half here"
             assert relay.received < SIZE + SIZE // 3
             await until(lambda: staging_is_empty(workstation))
@@ -88,11 +88,11 @@ async def test_files_of_one_size_and_time_keep_their_transfers(workstation: Work
     async with relayed(box.port) as relay:
         relay.rate = 2 * MIB
         workstation.reach("gpu-a", relay.port)
-        async with workstation.running(limits={"bulk_connections_per_host": 1}) as said:
+        async with workstation.running(limits={"bulk_connections_per_host": 1}) as event_log:
             await until(lambda: journalled(workstation) >= SIZE // 2)
             relay.cut()
             relay.rate = None
-            await until(lambda: events(said, "checkpoint.completed"))
+            await until(lambda: events(event_log, "checkpoint.completed"))
             assert is_home(workstation, writer)()
             assert relay.received < 2 * SIZE + SIZE // 2
             await until(lambda: staging_is_empty(workstation))
@@ -200,21 +200,21 @@ async def test_hosts_of_one_file_system_agree_on_a_new_name(workstation: Worksta
             "remote": {"roots": [str(root)]},
             "targets": {"files": ["targets.json"]},
         }
-        async with workstation.running(**sections) as said:
+        async with workstation.running(**sections) as event_log:
             await until(is_home(workstation, writer))
             await until(workstation.stands(RUN.name, "training_state", "step_latest"))
-            await until(lambda: len(events(said, "host.connected")) == 2)
+            await until(lambda: len(events(event_log, "host.connected")) == 2)
             await until(workstation.stands(RUN.name, "config.yaml"))
             filed = workstation.filed()
             both = writer.directory.rename(writer.directory.with_name(f"{RUN.name}_both"))
-            await until(lambda: events(said, "run.renamed", path=str(both)))
+            await until(lambda: events(event_log, "run.renamed", path=str(both)))
             relay.silence()
             alone = str(both.rename(both.with_name(f"{RUN.name}_alone")))
-            await until(lambda: events(said, "run.renamed", path=alone), 60)
-            told = [(str(each["event"]), each.get("path") or each.get("host")) for each in said]
-            assert told.index(("host.lost", "gpu-b")) < told.index(("run.renamed", alone))
-            assert len(events(said, "run.renamed")) == 2
-            assert len(events(said, "run.discovered")) == 1
+            await until(lambda: events(event_log, "run.renamed", path=alone), 60)
+            reported = [(str(each["event"]), each.get("path") or each.get("host")) for each in event_log]
+            assert reported.index(("host.lost", "gpu-b")) < reported.index(("run.renamed", alone))
+            assert len(events(event_log, "run.renamed")) == 2
+            assert len(events(event_log, "run.discovered")) == 1
             await until(lambda: not workstation.catalogue("SELECT place FROM files WHERE ctime_ns = 0"))
     assert workstation.filed() == filed
     assert workstation.catalogue("SELECT place FROM runs") == [(alone,)]

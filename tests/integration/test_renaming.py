@@ -62,16 +62,16 @@ def inodes(directory: Path) -> dict[str, int]:
 async def test_name_follows_when_the_run_has_finished(workstation: Workstation) -> None:
     """A run that made more steps than were planned is called so; nothing is fetched again, the old name is an alias."""
     writer = started(workstation.add_box().root)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until((workstation.data / PLANNED / "eval_results").exists)
         before = inodes(workstation.data / PLANNED)
         finished(writer)
-        await until(lambda: events(said, "experiment.renamed"))
+        await until(lambda: events(event_log, "experiment.renamed"))
         await until(workstation.follows(writer))
     assert directories(workstation) == [MADE]
     after = inodes(workstation.data / MADE)
     assert before.items() <= after.items()
-    (renamed,) = events(said, "experiment.renamed")
+    (renamed,) = events(event_log, "experiment.renamed")
     assert (renamed["old"], renamed["experiment"]) == (PLANNED, MADE)
     manifest = json.loads((workstation.data / MADE / MANIFEST).read_text())
     assert manifest["experiment"]["directory"] == MADE
@@ -119,14 +119,14 @@ async def test_directory_that_a_person_moved_is_followed(workstation: Workstatio
     moved = workstation.data / "my best run"
     before = inodes(workstation.data / PLANNED)
     if running:
-        async with workstation.running() as said:
+        async with workstation.running() as event_log:
             await until(workstation.follows(writer))
             (workstation.data / PLANNED).rename(moved)
             finished(writer)
             log = moved / "training_run" / "logs" / "train_log.jsonl"
             await until(lambda: log.exists() and log.read_bytes() == writer.train_log.read_bytes())
             await until((moved / "training_run" / "training_state" / "step_latest").is_symlink)
-        assert [str(each["old"]) for each in events(said, "experiment.renamed")] == [PLANNED]
+        assert [str(each["old"]) for each in events(event_log, "experiment.renamed")] == [PLANNED]
     else:
         (workstation.data / PLANNED).rename(moved)
         finished(writer)
@@ -145,10 +145,10 @@ async def test_directory_that_was_taken_away_does_not_come_back(workstation: Wor
     kept = workstation.data.parent / "elsewhere"
     shutil.move(workstation.data / PLANNED, kept)
     writer.log_until(6)
-    async with workstation.running() as said:
-        await until(lambda: events(said, "experiment.gone"))
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "experiment.gone"))
         writer.log_until(7)
-        await until(lambda: len(events(said, "host.connected")) == 1)
+        await until(lambda: len(events(event_log, "host.connected")) == 1)
     await workstation.once()
     assert directories(workstation) == []
     left = workstation.catalogue("SELECT DISTINCT reason FROM left_out WHERE experiment IS NOT NULL")
@@ -217,11 +217,11 @@ def log_in(workstation: Workstation, directory: str) -> bytes:
 async def test_directory_gets_the_name_of_one_that_was_deleted(workstation: Workstation) -> None:
     """The junk run is deleted and the good one called so: the daemon follows it, now and at each start."""
     good, junk = await two_runs(workstation)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         shutil.rmtree(workstation.data / SECOND)
-        await until(lambda: events(said, "experiment.gone"))
+        await until(lambda: events(event_log, "experiment.gone"))
         (workstation.data / PLANNED).rename(workstation.data / SECOND)
-        await until(lambda: events(said, "experiment.renamed"))
+        await until(lambda: events(event_log, "experiment.renamed"))
         for writer in (good, junk):
             writer.log_until(6)
         await until(lambda: log_in(workstation, SECOND) == good.train_log.read_bytes())
@@ -250,16 +250,16 @@ async def test_directories_change_names(workstation: Workstation, *, running: bo
 
     where = (SECOND, "put by")
     if running:
-        async with workstation.running() as said:
+        async with workstation.running() as event_log:
             move_both()
-            await until(lambda: len(events(said, "experiment.renamed")) == 2)
+            await until(lambda: len(events(event_log, "experiment.renamed")) == 2)
             swap()
-            await until(lambda: len(events(said, "experiment.renamed")) == 4)
+            await until(lambda: len(events(event_log, "experiment.renamed")) == 4)
             for writer in (first, second):
                 writer.log_until(6)
             await until(lambda: log_in(workstation, "put by") == first.train_log.read_bytes())
             await until(lambda: log_in(workstation, SECOND) == second.train_log.read_bytes())
-            assert not events(said, "experiment.gone")
+            assert not events(event_log, "experiment.gone")
         where = ("put by", SECOND)
     else:
         move_both()
@@ -277,9 +277,9 @@ async def test_directory_gets_a_name_that_is_no_utf_8(workstation: Workstation) 
     writer = started(workstation.add_box().root)
     await workstation.once()
     odd = "r\udce9sultats"
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         (workstation.data / PLANNED).rename(workstation.data / odd)
-        await until(lambda: events(said, "experiment.renamed"))
+        await until(lambda: events(event_log, "experiment.renamed"))
         writer.log_until(6)
         await until(lambda: log_in(workstation, odd) == writer.train_log.read_bytes())
     writer.log_until(7)
@@ -298,11 +298,11 @@ async def test_directory_gets_a_name_that_is_reserved(workstation: Workstation) 
     writer = started(workstation.add_box().root)
     await workstation.once()
     reserved = workstation.data / ".Harvestd"
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         (workstation.data / PLANNED).rename(reserved)
-        await until(lambda: events(said, "experiment.gone"))
+        await until(lambda: events(event_log, "experiment.gone"))
         reserved.rename(workstation.data / "mine")
-        await until(lambda: events(said, "experiment.renamed"))
+        await until(lambda: events(event_log, "experiment.renamed"))
         writer.log_until(6)
         await until(lambda: log_in(workstation, "mine") == writer.train_log.read_bytes())
     workstation.audit()
@@ -369,7 +369,7 @@ async def test_directory_that_the_catalogue_refuses_to_follow(
 
     monkeypatch.setattr(Catalogue, "move_experiment", refused)
     (workstation.data / PLANNED).rename(workstation.data / "mine")
-    async with workstation.running() as said:
-        await until(lambda: events(said, "file.conflict", experiment=PLANNED))
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "file.conflict", experiment=PLANNED))
         second.log_until(6)
         await until(lambda: log_in(workstation, SECOND) == second.train_log.read_bytes())

@@ -156,14 +156,14 @@ async def test_what_the_scripts_need_of_configurations_follows_them(
     await workstation.once()
     home = home_of(workstation)
     place = home / "analysis" / "configured.json"
-    (told,) = json.loads(place.read_bytes())["evals"].values()
+    (reported,) = json.loads(place.read_bytes())["evals"].values()
     assert json.loads(place.read_bytes())["run"] == {"total_steps": 12, "gns_window": RUN.gns_window}
-    assert (told["temperature"], told["generations"]) == (0.7, 8)
+    assert (reported["temperature"], reported["generations"]) == (0.7, 8)
     (evals,) = (writer.directory.parents[1] / "eval_runs").glob("run_*/eval_config.yaml")
     evals.write_bytes(evals.read_bytes() + b"temperature: ${hot}\nhot: 1.5\n")
     await workstation.once()
-    (told,) = json.loads(place.read_bytes())["evals"].values()
-    assert told["temperature"] == pytest.approx(1.5)
+    (reported,) = json.loads(place.read_bytes())["evals"].values()
+    assert reported["temperature"] == pytest.approx(1.5)
     place.unlink()
     writer.log_until(8)
     await workstation.once()
@@ -186,13 +186,13 @@ async def test_without_matplotlib_the_rest_is_made(
     """Where nothing can be drawn the daemon says so once, and makes README and scripts."""
     monkeypatch.setattr(analysis, "can_draw", lambda: False)
     monkeypatch.setattr(reports, "EVERY", 0.0)
-    async with workstation.running(report=DRAWN) as said:
+    async with workstation.running(report=DRAWN) as event_log:
         await until(workstation.stands(RUN.name, "..", "README.md"))
         readme = home_of(workstation) / "README.md"
         writer.log_until(8)
         await until(lambda: "step 8 of 12" in readme.read_text())
-        assert len(events(said, "report.plain")) == 1
-        assert "harvestd[analysis]" in events(said, "report.plain")[0]["hint"]
+        assert len(events(event_log, "report.plain")) == 1
+        assert "harvestd[analysis]" in events(event_log, "report.plain")[0]["hint"]
     assert not list(readme.parent.glob("analysis/*.png"))
 
 
@@ -202,7 +202,7 @@ async def test_the_daemon_follows(workstation: Workstation, writer: RunWriter, m
     monkeypatch.setattr(reports, "_QUIET", 0.0)
     monkeypatch.setattr(reports, "_REST", 0.0)
     monkeypatch.setattr(reports, "_LOOK", 0.05)
-    async with workstation.running(report=DRAWN) as said:
+    async with workstation.running(report=DRAWN) as event_log:
         await until(workstation.stands(RUN.name, "..", "analysis", "shade.png"))
         home = home_of(workstation)
         picture = (home / "analysis" / "shade.png").read_bytes()
@@ -210,7 +210,7 @@ async def test_the_daemon_follows(workstation: Workstation, writer: RunWriter, m
         await until(workstation.has(writer.train_log, RUN.name, "logs", "train_log.jsonl"))
         await until(lambda: (home / "analysis" / "shade.png").read_bytes() != picture)
         await until(lambda: "step 8 of 12" in (home / "README.md").read_text())
-        assert not events(said, "report.failed")
+        assert not events(event_log, "report.failed")
     assert workstation.findings() == []
 
 
@@ -238,16 +238,16 @@ async def test_a_script_that_fails_is_told_once(
     await workstation.once()
     home = home_of(workstation)
     (home / "trouble").write_text("what a mess")
-    async with workstation.running(report=DRAWN) as said:
-        await until(lambda: events(said, "report.failed"))
-        (told,) = events(said, "report.failed")
-        assert told["script"] == "troubled.py"
-        assert "\\x1b[31mwhat a mess" in str(told["error"])
+    async with workstation.running(report=DRAWN) as event_log:
+        await until(lambda: events(event_log, "report.failed"))
+        (reported,) = events(event_log, "report.failed")
+        assert reported["script"] == "troubled.py"
+        assert "\\x1b[31mwhat a mess" in str(reported["error"])
         assert (home / "analysis" / "shade.png").exists()
         (home / "trouble").write_text("environment")
         writer.log_until(5)
-        await until(lambda: len(events(said, "report.failed")) == 2)
-        surroundings = str(events(said, "report.failed")[1]["error"])
+        await until(lambda: len(events(event_log, "report.failed")) == 2)
+        surroundings = str(events(event_log, "report.failed")[1]["error"])
         assert "LAMBDA" not in surroundings
         assert "MPLCONFIGDIR" in surroundings
 
@@ -268,14 +268,14 @@ async def test_a_script_that_hangs_is_ended(
     assert writer.last_step == 4
     home = home_of(workstation)
     (home / "trouble").write_text("hang")
-    async with workstation.running(report=DRAWN) as said:
+    async with workstation.running(report=DRAWN) as event_log:
         await until(lambda: (home / "hangs").exists() and (home / "hangs").read_text())
         process = int((home / "hangs").read_text())
         if by == "its deadline":
-            await until(lambda: events(said, "report.failed"))
-            (told,) = events(said, "report.failed")
-            assert "not done after 2 s" in str(told["error"])
-            assert "harvestd report" in str(told["hint"])
+            await until(lambda: events(event_log, "report.failed"))
+            (reported,) = events(event_log, "report.failed")
+            assert "not done after 2 s" in str(reported["error"])
+            assert "harvestd report" in str(reported["hint"])
             # Nothing changed since: this machine may just have been busy.
             (home / "trouble").unlink()
             await until((home / "analysis" / "troubled.png").exists)

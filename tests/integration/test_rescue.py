@@ -11,7 +11,7 @@ from harvestd.demo.writers import RunWriter, evals_of_run
 from support.account import Account
 from support.large_checkpoints import MIB, checkpoint, is_home, write_large_checkpoint
 from support.openssh import OpenSSHServer
-from support.waiting import Said, events, until
+from support.waiting import EventLog, events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -54,7 +54,7 @@ async def test_what_can_be_saved_is_and_the_rest_is_named(account: Account, serv
     writer.seal_checkpoint(3)
     metrics = evals_of_run(account.root, EvalSpec(run=RUN)).begin(3) / "metrics.csv"
     sections = account.sections() | {"poll": {"settle": "10m"}, "limits": {"bandwidth": "1MiB"}}
-    async with account.workstation.running(**sections) as said:
+    async with account.workstation.running(**sections) as event_log:
         await until(lambda: _state(account) == [("connected", 1)])
         log_here = _at_home(account, writer, *writer.train_log.relative_to(writer.directory).parts)
         assert not log_here()
@@ -63,20 +63,20 @@ async def test_what_can_be_saved_is_and_the_rest_is_named(account: Account, serv
         await until(_at_home(account, writer, "config.yaml"))
         await until(log_here)
         await until(lambda: metrics.read_bytes() in account.workstation.filed().values())
-        (ending,) = events(said, "host.ending")
+        (ending,) = events(event_log, "host.ending")
         assert (ending["host"], ending["status"]) == ("gpu-a", "terminating")
         assert ending["bytes"] > 0
         await until(lambda: _state(account) == [("ending", 1)])
         server.kill()
         account.cloud.end(BOX)
-        await until(lambda: events(said, "host.gone"))
-        await until(lambda: events(said, "host.lost_data"))
-    (lost,) = events(said, "host.lost_data")
+        await until(lambda: events(event_log, "host.gone"))
+        await until(lambda: events(event_log, "host.lost_data"))
+    (lost,) = events(event_log, "host.lost_data")
     assert lost["host"] == "gpu-a"
     assert lost["bytes"] >= LARGE
     assert any("/training_state/step_3 " in place for place in lost["what"])
     assert not any("metrics" in place or "train_log" in place for place in lost["what"])
-    assert len(events(said, "host.ending")) == 1
+    assert len(events(event_log, "host.ending")) == 1
     account.workstation.audit()
 
 
@@ -85,8 +85,8 @@ async def test_a_box_that_recovers_lost_nothing(account: Account, server: OpenSS
     writer = RunWriter(account.root, RUN)
     writer.start()
     writer.log_until(3)
-    async with account.workstation.running(**account.sections() | {"poll": {"settle": "10m"}}) as said:
-        await until(lambda: events(said, "host.connected"))
+    async with account.workstation.running(**account.sections() | {"poll": {"settle": "10m"}}) as event_log:
+        await until(lambda: events(event_log, "host.connected"))
         before = server.commands()
         _say(account, "unhealthy")
         await until(account.workstation.follows(writer))
@@ -94,9 +94,9 @@ async def test_a_box_that_recovers_lost_nothing(account: Account, server: OpenSS
         _say(account, "active")
         await until(lambda: _state(account) == [("connected", 0)])
         assert server.commands() == before
-    assert [one["status"] for one in events(said, "host.ending")] == ["unhealthy"]
-    assert not events(said, "host.lost_data")
-    assert not events(said, "host.gone")
+    assert [one["status"] for one in events(event_log, "host.ending")] == ["unhealthy"]
+    assert not events(event_log, "host.lost_data")
+    assert not events(event_log, "host.gone")
 
 
 async def test_a_box_that_ends_with_all_at_home_lost_nothing(account: Account, server: OpenSSHServer) -> None:
@@ -104,16 +104,16 @@ async def test_a_box_that_ends_with_all_at_home_lost_nothing(account: Account, s
     writer = RunWriter(account.root, RUN)
     writer.start()
     writer.log_until(3)
-    async with account.workstation.running(**account.sections()) as said:
+    async with account.workstation.running(**account.sections()) as event_log:
         await until(account.workstation.follows(writer))
         _say(account, "preempted")
-        await until(lambda: events(said, "host.ending"))
+        await until(lambda: events(event_log, "host.ending"))
         await until(lambda: _state(account) == [("ending", 0)])
         server.kill()
         account.cloud.end(BOX)
-        await until(lambda: events(said, "host.gone"))
+        await until(lambda: events(event_log, "host.gone"))
         await until(lambda: account.workstation.catalogue("SELECT 1 FROM hosts WHERE state = 'gone'"))
-    assert not events(said, "host.lost_data")
+    assert not events(event_log, "host.lost_data")
 
 
 @pytest.mark.slow
@@ -123,8 +123,8 @@ async def test_what_is_worth_more_goes_before_a_checkpoint_that_is_under_way(
     """On a box that ends a large leaf overtakes a checkpoint, which goes on from where it was."""
     writer = write_large_checkpoint(account.root, LARGE)
     sections = account.sections() | {"limits": {"bandwidth": "6MiB"}}
-    moved: Said = []
-    async with account.workstation.running(**sections) as said:
+    moved: EventLog = []
+    async with account.workstation.running(**sections) as event_log:
         _say(account, "terminating")
         await until(lambda: account.workstation.catalogue("SELECT 1 FROM transfers WHERE synced > 0"))
         leaf = evals_of_run(account.root, EvalSpec(run=writer.run)).begin(3)
@@ -136,7 +136,7 @@ async def test_what_is_worth_more_goes_before_a_checkpoint_that_is_under_way(
         assert run.exists()
         assert not any((run / path).exists() for path in checkpoint(writer))
         await until(is_home(account.workstation, writer), 60)
-        moved += events(said, "file.downloaded")
+        moved += events(event_log, "file.downloaded")
     assert moved
     assert server.running
     account.workstation.audit()

@@ -15,7 +15,7 @@ from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.safety.verdict import ReasonKind
 from support.faults import fired
 from support.house import Workstation
-from support.judging import Told, Watch, comes_true, watching
+from support.judging import ReportedCircumstances, Watch, comes_true, watching
 from support.shared_trees import own_view
 from support.waiting import until
 from support.wanted import temporaries_left
@@ -30,11 +30,11 @@ MARKER = "training_info.json"
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+def reported(monkeypatch: pytest.MonkeyPatch) -> ReportedCircumstances:
     """Let the hosts report no activity."""
-    told = Told()
-    told.play(monkeypatch)
-    return told
+    reported = ReportedCircumstances()
+    reported.play(monkeypatch)
+    return reported
 
 
 def write_ranks(root: Path, ranks: Iterable[int], step: str = STEP) -> dict[str, bytes]:
@@ -80,7 +80,7 @@ def parts_here(workstation: Workstation, step: str) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(("step", "policy"), [(STEP, "all"), ("step_final", "final")])
 async def test_parts_of_two_hosts_are_side_by_side(
-    workstation: Workstation, told: Told, step: str, policy: str
+    workstation: Workstation, reported: ReportedCircumstances, step: str, policy: str
 ) -> None:
     """The second host has no log and no marker; both become safe, and nothing is sent again."""
     first, second = workstation.add_box("gpu-a"), workstation.add_box("gpu-b")
@@ -88,7 +88,7 @@ async def test_parts_of_two_hosts_are_side_by_side(
     settings = workstation.settings(verdict=QUICK, select={"checkpoint": policy})
     async with watching(settings) as watch:
         await both_safe(watch)
-        assert told.asked
+        assert reported.asked
     assert parts_here(workstation, step) == parts
     assert (workstation.training(RUN.name) / "training_state" / step / MARKER).exists()
     results = await workstation.once(select={"checkpoint": policy})
@@ -105,7 +105,7 @@ def shown(workstation: Workstation) -> list[tuple[object, ...]]:
     )
 
 
-async def test_two_disks_at_one_path_are_two_disks(workstation: Workstation, told: Told) -> None:
+async def test_two_disks_at_one_path_are_two_disks(workstation: Workstation, reported: ReportedCircumstances) -> None:
     """Real hosts of one image use the same paths: parts, configs and evals of both come, as they differ."""
     place = workstation.data.with_name("localfs")
     place.mkdir()
@@ -121,7 +121,7 @@ async def test_two_disks_at_one_path_are_two_disks(workstation: Workstation, tol
         workstation.add_box(name, root=place, within=own_view(disk, place))
     async with watching(workstation.settings(verdict=QUICK, select=ALL)) as watch:
         await both_safe(watch)
-        assert told.asked
+        assert reported.asked
     assert parts_here(workstation, STEP) == parts
     found = workstation.training(RUN.name).with_name("eval_results").glob("**/metrics.csv")
     assert sorted(path.read_bytes() for path in found) == sorted(
@@ -130,7 +130,9 @@ async def test_two_disks_at_one_path_are_two_disks(workstation: Workstation, tol
     workstation.audit()
 
 
-async def test_part_that_is_seen_first_waits_for_the_log(workstation: Workstation, told: Told) -> None:
+async def test_part_that_is_seen_first_waits_for_the_log(
+    workstation: Workstation, reported: ReportedCircumstances
+) -> None:
     """Its verdict names the missing marker until the other host appears; the run is named by the log's host."""
     second = workstation.add_box("gpu-b")
     parts = write_part(second.root)
@@ -143,13 +145,13 @@ async def test_part_that_is_seen_first_waits_for_the_log(workstation: Workstatio
         assert [MARKER in reason.detail for reason in waiting] == [True]
         parts |= write_whole(first.root)
         await both_safe(watch)
-        assert told.asked
+        assert reported.asked
     assert parts_here(workstation, STEP) == parts
     assert len({experiment for _, experiment, _ in shown(workstation)}) == 1
     workstation.audit()
 
 
-async def test_part_joins_a_run_whose_host_is_gone(workstation: Workstation, told: Told) -> None:
+async def test_part_joins_a_run_whose_host_is_gone(workstation: Workstation, reported: ReportedCircumstances) -> None:
     """What the first host brought tells enough; a catalogue made from the manifests knows both hosts."""
     first = workstation.add_box("gpu-a")
     parts = write_whole(first.root)
@@ -159,7 +161,7 @@ async def test_part_joins_a_run_whose_host_is_gone(workstation: Workstation, tol
     parts |= write_part(workstation.add_box("gpu-b").root)
     async with watching(workstation.settings(verdict=QUICK, select=ALL)) as watch:
         await comes_true(lambda: watch.is_safe("gpu-b"), 60)
-        assert told.asked
+        assert reported.asked
     assert parts_here(workstation, STEP) == parts
     before = shown(workstation)
     assert [host for host, _, files in before if files] == ["gpu-a", "gpu-b"]
@@ -173,7 +175,9 @@ async def test_part_joins_a_run_whose_host_is_gone(workstation: Workstation, tol
     workstation.audit()
 
 
-async def test_same_names_with_other_content_are_filed_beside(workstation: Workstation, told: Told) -> None:
+async def test_same_names_with_other_content_are_filed_beside(
+    workstation: Workstation, reported: ReportedCircumstances
+) -> None:
     """What is equal is here once; of what differs the second host's is below its name, and the rest stays together."""
     first, second = workstation.add_box("gpu-a"), workstation.add_box("gpu-b")
     parts = write_whole(first.root) | write_part(second.root)
@@ -183,7 +187,7 @@ async def test_same_names_with_other_content_are_filed_beside(workstation: Works
         (state / "rng_state.pth").write_text(f"random {number}\n")
     async with watching(workstation.settings(verdict=QUICK, select=ALL)) as watch:
         await both_safe(watch)
-        assert told.asked
+        assert reported.asked
     home = workstation.training(RUN.name)
     assert parts_here(workstation, STEP) == parts
     found = {path.read_text() for path in home.glob(f"**/training_state/{STEP}/rng_state.pth")}

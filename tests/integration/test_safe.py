@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.catalogue.requests import ask
+from harvestd.catalogue.requests import record_request
 from harvestd.cli import ask_verdict
 from harvestd.cli.ask_verdict import attended, subject_of, verdict_now, verdict_when_safe
 from harvestd.demo.content import RunSpec
@@ -25,7 +25,7 @@ from harvestd.safety.inputs import Checkout, Circumstances
 from harvestd.safety.verdict import ReasonKind
 from support.command import Ended, harvestd_command, on_terminal, running_command
 from support.house import Workstation, until
-from support.judging import NOBODY, Told
+from support.judging import NOBODY, ReportedCircumstances
 from support.waiting import events
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -66,11 +66,11 @@ async def asking(workstation: Workstation, *arguments: str) -> Ended:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+def reported(monkeypatch: pytest.MonkeyPatch) -> ReportedCircumstances:
     """Return what boxes say of themselves to this process: that nobody works there."""
-    told = Told()
-    told.play(monkeypatch)
-    return told
+    reported = ReportedCircumstances()
+    reported.play(monkeypatch)
+    return reported
 
 
 @pytest.fixture
@@ -92,11 +92,11 @@ class _Lines:
     """What would be shown on a terminal."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.lines: list[str] = []
 
     def say(self, text: str) -> None:
         """Keep it."""
-        self.said.append(text)
+        self.lines.append(text)
 
 
 def kinds(document: Any) -> set[str]:  # noqa: ANN401  (JSON may be anything)
@@ -104,10 +104,12 @@ def kinds(document: Any) -> set[str]:  # noqa: ANN401  (JSON may be anything)
     return {reason["kind"] for reason in document["verdict"]["reasons"]}
 
 
-async def test_a_running_daemon_is_asked(workstation: Workstation, writer: RunWriter, told: Told) -> None:
+async def test_a_running_daemon_is_asked(
+    workstation: Workstation, writer: RunWriter, reported: ReportedCircumstances
+) -> None:
     """It looks at once and answers: no with reasons, then yes with the price of waiting; lists show the same."""
-    async with workstation.running(verdict=SOON) as said:
-        told.all = replace(NOBODY, gpu_processes=2)
+    async with workstation.running(verdict=SOON) as lines:
+        reported.all = replace(NOBODY, gpu_processes=2)
         await until(workstation.follows(writer))
         no = await asking(workstation, "safe", "gpu-a", "--json")
         assert (no.code, no.err) == (ExitCode.NOT_SAFE, "")
@@ -117,13 +119,13 @@ async def test_a_running_daemon_is_asked(workstation: Workstation, writer: RunWr
         assert no.document["identity"] == "static:gpu-a"
         assert no.document["daemon"]["running"] is True
         assert no.document["cents_per_hour"] is None
-        assert events(said, "request.settled", host="gpu-a", what="judge", reason="not_safe")
+        assert events(lines, "request.settled", host="gpu-a", what="judge", reason="not_safe")
         finish(writer)
-        told.all = NOBODY
+        reported.all = NOBODY
         with workstation.config.open("a") as config:
             config.write("cents_per_hour = 360000\n")
-        await until(lambda: events(said, "config.reloaded"))
-        await until(lambda: events(said, "host.drained"), LONG)
+        await until(lambda: events(lines, "config.reloaded"))
+        await until(lambda: events(lines, "host.drained"), LONG)
         yes = await asking(workstation, "safe", "gpu-a", "--json")
         assert yes.code == ExitCode.OK, yes.out
         assert yes.document["verdict"]["safe"] is True
@@ -138,12 +140,12 @@ async def test_a_running_daemon_is_asked(workstation: Workstation, writer: RunWr
         assert listed["verdict"].keys() == VERDICT
         assert listed["verdict"]["safe"] is True
         assert listed["cents_per_hour"] == 360_000
-        assert len(events(said, "host.connected")) == 1
+        assert len(events(lines, "host.connected")) == 1
         drawn = on_terminal(["-c", workstation.config, "hosts"])
         assert "safe" in drawn
         assert "$3,600.00/h, $" in drawn
         assert max(map(len, drawn.splitlines())) < 200  # with colours; the text itself fits 80 columns
-        told.all = replace(NOBODY, checkouts=(Checkout("/home/u/\x1b[2Jcode", 3, 1),))
+        reported.all = replace(NOBODY, checkouts=(Checkout("/home/u/\x1b[2Jcode", 3, 1),))
         lossy = await asking(workstation, "safe", "gpu-a")
         assert lossy.code == ExitCode.NOT_SAFE
         assert "\x1b" not in lossy.out
@@ -160,14 +162,14 @@ def _is_kept_as_safe(workstation: Workstation) -> bool:
 
 
 async def test_without_the_daemon_its_verdict_is_not_fresh(
-    workstation: Workstation, writer: RunWriter, told: Told
+    workstation: Workstation, writer: RunWriter, reported: ReportedCircumstances
 ) -> None:
     """What a real daemon left on record is neither connected nor safe once it has ended."""
     finish(writer)
-    async with workstation.running(verdict=SOON) as said:
-        assert told.all == NOBODY
-        await until(lambda: events(said, "host.drained"), LONG)
-        (drained,) = events(said, "host.drained")
+    async with workstation.running(verdict=SOON) as lines:
+        assert reported.all == NOBODY
+        await until(lambda: events(lines, "host.drained"), LONG)
+        (drained,) = events(lines, "host.drained")
         # The one form of a verdict, as in --json and over HTTP.
         assert drained["verdict_document"]["safe"] is True
         assert drained["verdict_document"].keys() == VERDICT - {"fresh", "age_seconds", "answer_then"}
@@ -182,19 +184,19 @@ async def test_without_the_daemon_its_verdict_is_not_fresh(
 
 
 async def test_a_daemon_that_starts_connects_before_it_answers(
-    workstation: Workstation, writer: RunWriter, told: Told
+    workstation: Workstation, writer: RunWriter, reported: ReportedCircumstances
 ) -> None:
     """What was asked while nobody was there is answered by a look at the box, and not by its being unknown yet."""
     finish(writer)
     await workstation.once(verdict=LATER)
-    ask(workstation.state, RequestKind.JUDGE, ("static:gpu-a", "gpu-a"), {})
-    async with workstation.running(verdict=LATER) as said:
-        await until(lambda: events(said, "request.settled", what="judge"), LONG)
+    record_request(workstation.state, RequestKind.JUDGE, ("static:gpu-a", "gpu-a"), {})
+    async with workstation.running(verdict=LATER) as lines:
+        await until(lambda: events(lines, "request.settled", what="judge"), LONG)
         with queries.questions(workstation.state) as connection:
             record = queries.verdict_on(connection, "static:gpu-a")
     assert record is not None
     assert {reason.kind for reason in record.verdict.reasons} == {ReasonKind.NOT_QUIET}
-    assert told.asked
+    assert reported.asked
 
 
 class _Clock:
@@ -213,7 +215,7 @@ class _Clock:
 
 
 async def test_an_answer_may_take_as_long_as_the_limits_allow_a_host(
-    workstation: Workstation, writer: RunWriter, told: Told, monkeypatch: pytest.MonkeyPatch
+    workstation: Workstation, writer: RunWriter, reported: ReportedCircumstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever asks waits for the daemon, which knows what took too long: a verdict of ten minutes is a verdict."""
     clock, lines, slow, free = _Clock(), _Lines(), anyio.Event(), anyio.Event()
@@ -238,22 +240,24 @@ async def test_an_answer_may_take_as_long_as_the_limits_allow_a_host(
             tasks.start_soon(question)
             await slow.wait()
             clock.ahead = 600.0
-            heard = len(lines.said)
-            await until(lambda: len(lines.said) > heard + 1 or found)
+            heard = len(lines.lines)
+            await until(lambda: len(lines.lines) > heard + 1 or found)
             free.set()
-    assert told.asked
+    assert reported.asked
     reasons = [reason.detail for reason in found[0].verdict.reasons]
     assert not any("no answer came" in each for each in reasons)
     assert ReasonKind.NOT_QUIET in {reason.kind for reason in found[0].verdict.reasons}
 
 
-async def test_why_a_host_is_not_connected_is_in_the_verdict(workstation: Workstation, told: Told) -> None:
+async def test_why_a_host_is_not_connected_is_in_the_verdict(
+    workstation: Workstation, reported: ReportedCircumstances
+) -> None:
     """Its own words in refusing reach whoever asks, escaped, and without waiting for the time of a connection."""
     box = workstation.add_box(extra_config=["ForceCommand printf 'Ask \\033[31mops\\041 '; exit 1"])
-    assert told.asked == 0
-    async with workstation.running() as said:
-        await until(lambda: events(said, "host.quarantined", host=box.server.name))
-        (event,) = events(said, "host.quarantined")
+    assert reported.asked == 0
+    async with workstation.running() as lines:
+        await until(lambda: events(lines, "host.quarantined", host=box.server.name))
+        (event,) = events(lines, "host.quarantined")
         asked = await asking(workstation, "safe", box.server.name, "--json")
         listed = (await asking(workstation, "hosts", "--json")).document["hosts"][0]
         state = await asking(workstation, "status", "--json")
@@ -267,9 +271,11 @@ async def test_why_a_host_is_not_connected_is_in_the_verdict(workstation: Workst
     assert "\x1b" not in reason["detail"]
 
 
-async def test_wait_beside_a_daemon(workstation: Workstation, writer: RunWriter, told: Told) -> None:
+async def test_wait_beside_a_daemon(
+    workstation: Workstation, writer: RunWriter, reported: ReportedCircumstances
+) -> None:
     """It returns when the time is over, and at once when the run has ended and all is home."""
-    told.all = replace(NOBODY, log_ins=1)
+    reported.all = replace(NOBODY, log_ins=1)
     async with workstation.running(verdict=SOON):
         await until(workstation.follows(writer))
         late = await asking(workstation, "wait", "gpu-a", "--timeout", "3s", "--json")
@@ -285,7 +291,7 @@ async def test_wait_beside_a_daemon(workstation: Workstation, writer: RunWriter,
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(wait)
                 finish(writer)
-                told.all = NOBODY
+                reported.all = NOBODY
         assert codes == [ExitCode.OK]
         assert workstation.stands(RUN.name, "training_state", "step_final", "training_info.json")()
     workstation.audit()
@@ -327,7 +333,7 @@ async def test_wait_without_a_daemon_is_one(workstation: Workstation, writer: Ru
 
 
 async def test_waiting_without_a_daemon_ends_once_it_is_safe(
-    workstation: Workstation, writer: RunWriter, told: Told
+    workstation: Workstation, writer: RunWriter, reported: ReportedCircumstances
 ) -> None:
     """It watches until the box has been quiet for long enough, and says meanwhile what it waits for."""
     finish(writer)
@@ -337,7 +343,7 @@ async def test_waiting_without_a_daemon_ends_once_it_is_safe(
         async with attended(subject, line, timedelta(seconds=LONG)):
             record = await verdict_when_safe(subject, line, timedelta(seconds=LONG))
     assert record.verdict.is_safe
-    assert told.asked
-    assert any("not safe: " in text for text in line.said)
+    assert reported.asked
+    assert any("not safe: " in text for text in line.lines)
     assert workstation.stands(RUN.name, "training_state", "step_final", "training_info.json")()
     workstation.audit()

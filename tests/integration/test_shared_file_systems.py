@@ -61,26 +61,26 @@ async def test_run_goes_on_from_the_other_box(workstation: Workstation, *, grows
     box = workstation.add_box("gpu-a")
     writer = started(box.root)
     workstation.add_box("gpu-b", root=box.root)
-    async with workstation.running() as said:
+    async with workstation.running() as event_log:
         await until(workstation.follows(writer))
-        await until(lambda: len(events(said, "run.discovered")) == 2)
+        await until(lambda: len(events(event_log, "run.discovered")) == 2)
         (home,) = experiments(workstation)
         inode = (workstation.data / home / "training_run" / "logs" / "train_log.jsonl").stat().st_ino
         workstation.boxes["gpu-a"].server.stop()
-        await until(lambda: events(said, "host.lost"))
+        await until(lambda: events(event_log, "host.lost"))
         if grows:
             writer.log_until(8)
         evals_of_run(box.root, EvalSpec(RUN, questions=5)).evaluate(4)
         writer.finish()
         await until(workstation.follows(writer))
-        await until(lambda: events(said, "checkpoint.completed"))
+        await until(lambda: events(event_log, "checkpoint.completed"))
         await until(lambda: len(list(workstation.data.glob("*/eval_results/*/*/*/*/run_meta.json"))) == 2)
     assert len(experiments(workstation)) == 1
-    told = [each for each in events(said, "file.downloaded") if str(each["path"]).endswith("train_log.jsonl")]
-    assert sum(int(each["bytes"]) for each in told) == writer.train_log.stat().st_size
+    reported = [each for each in events(event_log, "file.downloaded") if str(each["path"]).endswith("train_log.jsonl")]
+    assert sum(int(each["bytes"]) for each in reported) == writer.train_log.stat().st_size
     (home,) = experiments(workstation)
     assert (workstation.data / home / "training_run" / "logs" / "train_log.jsonl").stat().st_ino == inode
-    assert not events(said, "file.conflict")
+    assert not events(event_log, "file.conflict")
     workstation.audit()
 
 

@@ -391,17 +391,17 @@ async def test_check_names_what_is_ignored(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "harvestd", "check", "-c", str(toml), "--json"]
     answer = json.loads((await anyio.run_process(command)).stdout)
     assert answer["ok"]
-    said = {warning["message"]: warning["key"] for warning in answer["warnings"]}
-    (options,) = (message for message in said if "controlmaster" in message)
+    given = {warning["message"]: warning["key"] for warning in answer["warnings"]}
+    (options,) = (message for message in given if "controlmaster" in message)
     for name in ("controlpath", "serveraliveinterval", "forwardagent", "setenv", "compression", "revokedhostkeys"):
         assert name in options
     assert "bindinterface" in options
     assert "ssh.keepalive" in options
     assert "user" not in options.replace("userknown", "")
-    assert said[options] == "hosts[a,b]"
-    assert any("pkcs11provider" in message for message in said)
-    assert any("key.pub" in message for message in said)
-    assert not any("ciphers" in message for message in said)
+    assert given[options] == "hosts[a,b]"
+    assert any("pkcs11provider" in message for message in given)
+    assert any("key.pub" in message for message in given)
+    assert not any("ciphers" in message for message in given)
 
 
 async def test_check_says_what_ssh_refuses(tmp_path: Path) -> None:

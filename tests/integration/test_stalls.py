@@ -13,12 +13,12 @@ from harvestd.harvest.experiments import reports
 from harvestd.harvest.host import health
 from support.command import Ended, harvestd_command
 from support.house import GpuBox, Workstation
-from support.waiting import Said, events, until
+from support.waiting import EventLog, events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
 RUN = RunSpec()
-PATIENCE = 40.0
+TIMEOUT = 40.0
 
 
 @pytest.fixture
@@ -38,11 +38,11 @@ def lines(log: Path, content: bytes) -> None:
         file.write(content)
 
 
-async def step(said: Said, writer: RunWriter, number: int) -> None:
+async def step(event_log: EventLog, writer: RunWriter, number: int) -> None:
     """Let a run take a step, and wait until that came home."""
-    before = len(events(said, "file.downloaded", kind="train_log"))
+    before = len(events(event_log, "file.downloaded", kind="train_log"))
     lines(writer.train_log, b'{"step": %d, "loss": 0.5, "kl": NaN}\n' % number)
-    await until(lambda: len(events(said, "file.downloaded", kind="train_log")) > before, PATIENCE)
+    await until(lambda: len(events(event_log, "file.downloaded", kind="train_log")) > before, TIMEOUT)
 
 
 async def test_a_run_that_hangs_is_told(workstation: Workstation, box: GpuBox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,14 +51,14 @@ async def test_a_run_that_hangs_is_told(workstation: Workstation, box: GpuBox, m
     writer = RunWriter(box.root, RUN)
     writer.start()
     writer.log_until(3)
-    async with workstation.running() as said:
-        await until(lambda: events(said, "file.downloaded", kind="train_log"), PATIENCE)
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "file.downloaded", kind="train_log"), TIMEOUT)
         for number in range(4, 10):
-            await step(said, writer, number)
-        await until(lambda: events(said, "run.stalled", step=9, run_id=RUN.name, host="gpu-a"), PATIENCE)
-        await step(said, writer, 10)
-        await until(lambda: events(said, "run.stalled", step=10), PATIENCE)
-        assert len(events(said, "run.stalled", step=9)) == 1
+            await step(event_log, writer, number)
+        await until(lambda: events(event_log, "run.stalled", step=9, run_id=RUN.name, host="gpu-a"), TIMEOUT)
+        await step(event_log, writer, 10)
+        await until(lambda: events(event_log, "run.stalled", step=10), TIMEOUT)
+        assert len(events(event_log, "run.stalled", step=9)) == 1
 
 
 async def test_a_run_that_diverges_is_told(workstation: Workstation, box: GpuBox) -> None:
@@ -66,14 +66,14 @@ async def test_a_run_that_diverges_is_told(workstation: Workstation, box: GpuBox
     writer = RunWriter(box.root, RUN)
     writer.start()
     writer.log_until(3)
-    async with workstation.running() as said:
-        await until(lambda: events(said, "file.downloaded", kind="train_log"), PATIENCE)
-        await step(said, writer, 4)
-        assert not events(said, "run.diverged")
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "file.downloaded", kind="train_log"), TIMEOUT)
+        await step(event_log, writer, 4)
+        assert not events(event_log, "run.diverged")
         lines(writer.train_log, b'{"step": 5, "loss": NaN}\n{"step": 6, "loss": NaN}\n')
-        await until(lambda: events(said, "run.diverged", step=5, what="loss is nan", run_id=RUN.name), PATIENCE)
-        await step(said, writer, 7)
-        assert len(events(said, "run.diverged")) == 1
+        await until(lambda: events(event_log, "run.diverged", step=5, what="loss is nan", run_id=RUN.name), TIMEOUT)
+        await step(event_log, writer, 7)
+        assert len(events(event_log, "run.diverged")) == 1
 
 
 async def test_a_box_that_does_nothing_is_told(workstation: Workstation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,12 +84,12 @@ async def test_a_box_that_does_nothing_is_told(workstation: Workstation, monkeyp
     writer = RunWriter(box.root, RUN)
     writer.start()
     writer.log_until(3)
-    async with workstation.running() as said:
-        await until(lambda: events(said, "host.idle", host="gpu-a"), PATIENCE)
-        asked = len(events(said, "host.idle"))
+    async with workstation.running() as event_log:
+        await until(lambda: events(event_log, "host.idle", host="gpu-a"), TIMEOUT)
+        asked = len(events(event_log, "host.idle"))
         await anyio.to_thread.run_sync(writer.log_step, 4)
-        await until(lambda: len(events(said, "host.idle")) == asked + 1, PATIENCE)
-    assert {each["cost"] for each in events(said, "host.idle")} == {None}
+        await until(lambda: len(events(event_log, "host.idle")) == asked + 1, TIMEOUT)
+    assert {each["cost"] for each in events(event_log, "host.idle")} == {None}
 
 
 async def test_a_run_that_crashed_is_said_to_have_died(
@@ -102,8 +102,8 @@ async def test_a_run_that_crashed_is_said_to_have_died(
     writer = RunWriter(box.root, RUN)
     writer.start()
     writer.log_until(3)
-    async with workstation.running(verdict={"idle_for": "2s"}) as said:
-        await until(lambda: events(said, "run.died", run_id=RUN.name, host="gpu-a"), PATIENCE)
+    async with workstation.running(verdict={"idle_for": "2s"}) as event_log:
+        await until(lambda: events(event_log, "run.died", run_id=RUN.name, host="gpu-a"), TIMEOUT)
 
         def asked(*arguments: str) -> Ended:
             return harvestd_command("-c", workstation.config, *arguments)
@@ -118,5 +118,5 @@ async def test_a_run_that_crashed_is_said_to_have_died(
         done = await anyio.to_thread.run_sync(asked, "name", RUN.name, "ablation", "--json")
         assert done.document["settled"], done.err
         readme = next(workstation.data.glob("ablation_*")) / "README.md"
-        await until(lambda: readme.exists() and b"died since" in readme.read_bytes(), PATIENCE)
+        await until(lambda: readme.exists() and b"died since" in readme.read_bytes(), TIMEOUT)
     workstation.audit()

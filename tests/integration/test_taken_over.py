@@ -52,21 +52,21 @@ async def test_large_transfer_goes_on_from_the_other_box(workstation: Workstatio
         else:
             for name, relay in relays.items():
                 workstation.reach(name, relay.port)
-        async with workstation.running(**sections) as said:
+        async with workstation.running(**sections) as event_log:
             await until(lambda: journalled(workstation) >= 8 * MIB, 30)
             # It must not come to its end before its box dies, however long that takes on a busy machine.
             one.rate = MIB // 16
             await anyio.to_thread.run_sync(second.start)
-            await until(lambda: events(said, "host.connected", host="gpu-b"), 30)
+            await until(lambda: events(event_log, "host.connected", host="gpu-b"), 30)
             assert f" {root} fuse" in await anyio.Path(f"/proc/{second.pid}/mounts").read_text()
             await anyio.to_thread.run_sync(first.kill)
-            await until(lambda: events(said, "host.lost", host="gpu-a"), 30)
+            await until(lambda: events(event_log, "host.lost", host="gpu-a"), 30)
             kept = journalled(workstation)
             assert kept >= 8 * MIB
             await until(is_home(workstation, writer), 60)
             await until(lambda: staging_is_empty(workstation), 30)
-            assert events(said, "checkpoint.completed", host="gpu-b")
-            assert not events(said, "file.conflict")
+            assert events(event_log, "checkpoint.completed", host="gpu-b")
+            assert not events(event_log, "file.conflict")
         assert other.received <= 3 * SIZE - kept + 2 * MIB
     assert len(workstation.catalogue("SELECT * FROM experiments")) == 1
     workstation.audit()

@@ -18,11 +18,11 @@ from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.safety.inputs import Carrier, CarrierState, Checkout, Outside
-from harvestd.safety.verdict import Answer, ReasonKind
+from harvestd.safety.verdict import ReasonKind, VerdictAnswer
 from support.account import Account
 from support.command import harvestd_command
 from support.house import Workstation
-from support.judging import Told, Watch, comes_true, watching
+from support.judging import ReportedCircumstances, Watch, comes_true, watching
 from support.waiting import DEADLINE, events
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
@@ -35,11 +35,11 @@ L = LossKind
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+def reported(monkeypatch: pytest.MonkeyPatch) -> ReportedCircumstances:
     """Return what the boxes say of themselves: that nobody works there."""
-    told = Told()
-    told.play(monkeypatch)
-    return told
+    reported = ReportedCircumstances()
+    reported.play(monkeypatch)
+    return reported
 
 
 def finished(root: Path) -> RunWriter:
@@ -54,14 +54,14 @@ def finished(root: Path) -> RunWriter:
     return writer
 
 
-async def test_drained_once_all_is_home(workstation: Workstation, told: Told) -> None:
+async def test_drained_once_all_is_home(workstation: Workstation, reported: ReportedCircumstances) -> None:
     """A finished run that came home makes the box safe, which is told once; a new file takes that back, for a while."""
     box = workstation.add_box()
     writer = finished(box.root)
     async with watching(workstation.settings(verdict=SOON)) as watch:
         await comes_true(watch.is_safe)
         assert workstation.has(writer.train_log, RUN.name, "logs", "train_log.jsonl")()
-        (event,) = events(watch.said, "host.drained", host="gpu-a")
+        (event,) = events(watch.event_log, "host.drained", host="gpu-a")
         assert event["verdict"] == "safe_except"
         state = watch.context.states.of(watch.host().identity)
         judged_at = state.verdict
@@ -69,23 +69,23 @@ async def test_drained_once_all_is_home(workstation: Workstation, told: Told) ->
         assert judged_at.idle_since is not None
         assert judged_at.idle_since <= judged_at.at
         verdict = await watch.asked()
-        assert verdict.answer is Answer.SAFE_EXCEPT
+        assert verdict.answer is VerdictAnswer.SAFE_EXCEPT
         assert {loss.kind for loss in verdict.losses} == {LossKind.RECORDS}
         evals_of_run(box.root, EvalSpec(RUN, questions=5)).evaluate(2)
         await comes_true(lambda: not watch.is_safe())
         await comes_true(watch.is_safe)
-        assert len(events(watch.said, "host.drained")) == 2
-        assert told.asked
+        assert len(events(watch.event_log, "host.drained")) == 2
+        assert reported.asked
     assert state.verdict is not None
     assert not state.verdict.verdict.is_safe
     workstation.audit()
 
 
-async def test_one_reason_after_the_other(workstation: Workstation, told: Told) -> None:
+async def test_one_reason_after_the_other(workstation: Workstation, reported: ReportedCircumstances) -> None:
     """What the box says of itself, what is on it and what is at home each stand in the way, and no longer than that."""
     box = workstation.add_box()
     finished(box.root)
-    nobody = told.all
+    nobody = reported.all
     async with watching(workstation.settings(verdict=SOON | {"ignore_programs": ["rclone"]})) as watch:
         await comes_true(watch.is_safe)
         for words, reason in (
@@ -94,18 +94,18 @@ async def test_one_reason_after_the_other(workstation: Workstation, told: Told) 
             ({"transfers": None}, R.TRANSFERS),
             ({"checkouts": None}, R.LOSSES_UNKNOWN),
         ):
-            told.all = replace(nobody, **words)
+            reported.all = replace(nobody, **words)
             assert await watch.reasons() == {reason}
         rclone = Carrier("rclone", 412, CarrierState.UNKNOWN)
-        told.all = replace(nobody, transfers=2, carriers=(rclone, Carrier("mirror", 413, CarrierState.UNKNOWN)))
+        reported.all = replace(nobody, transfers=2, carriers=(rclone, Carrier("mirror", 413, CarrierState.UNKNOWN)))
         assert await watch.reasons() == {R.TRANSFERS}
-        told.all = replace(nobody, transfers=1, carriers=(rclone,))
+        reported.all = replace(nobody, transfers=1, carriers=(rclone,))
         assert (await watch.asked()).is_safe, "verdict.ignore_programs names it"
-        told.all = replace(nobody, outside=Outside(1, 7), checkouts=(Checkout("/home/u/code", 1, 0),))
+        reported.all = replace(nobody, outside=Outside(1, 7), checkouts=(Checkout("/home/u/code", 1, 0),))
         verdict = await watch.asked()
         assert not verdict.is_safe
         assert {loss.kind for loss in verdict.losses} == {L.RECORDS, L.OUTSIDE_FILES, L.UNCOMMITTED_WORK}
-        told.all = nobody
+        reported.all = nobody
         assert (await watch.asked()).is_safe
         metrics = next(workstation.data.glob("*/eval_results/*/*/*/*/metrics.csv"))
         content = metrics.read_bytes()
@@ -124,7 +124,7 @@ async def test_one_reason_after_the_other(workstation: Workstation, told: Told) 
         await comes_true(watch.is_safe)
 
 
-async def test_what_rests_is_looked_at_for_a_verdict(workstation: Workstation, told: Told) -> None:  # noqa: ARG001
+async def test_what_rests_is_looked_at_for_a_verdict(workstation: Workstation, reported: ReportedCircumstances) -> None:  # noqa: ARG001
     """A change that no look in passing finds, in a file that has long been at rest, is found for the verdict."""
     box = workstation.add_box()
     writer = finished(box.root)
@@ -142,7 +142,7 @@ async def test_what_rests_is_looked_at_for_a_verdict(workstation: Workstation, t
 
 async def test_where_links_lead_is_asked_before_the_last_look(
     workstation: Workstation,
-    told: Told,  # noqa: ARG001
+    reported: ReportedCircumstances,  # noqa: ARG001
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -167,7 +167,7 @@ async def test_where_links_lead_is_asked_before_the_last_look(
         return await targets(box, links)
 
     async with watching(workstation.settings(verdict={**SOON, "idle_for": "1h"})) as watch:
-        await comes_true(lambda: list(watch.context.states.outlooks()))
+        await comes_true(lambda: list(watch.context.states.last_scans()))
         monkeypatch.setattr(ProbeBox, "scan_whole", scan_whole)
         monkeypatch.setattr(ProbeBox, "link_targets", link_targets)
         verdict = await watch.asked()
@@ -178,7 +178,7 @@ async def test_where_links_lead_is_asked_before_the_last_look(
         assert asked == ["before", "meanwhile", "look"]
 
 
-async def test_nobody_knows_a_box_that_is_away(workstation: Workstation, told: Told) -> None:  # noqa: ARG001
+async def test_nobody_knows_a_box_that_is_away(workstation: Workstation, reported: ReportedCircumstances) -> None:  # noqa: ARG001
     """A box that was safe is not once its link is lost, and whoever asks hears that at once."""
     box = workstation.add_box()
     finished(box.root)
@@ -192,17 +192,17 @@ async def test_nobody_knows_a_box_that_is_away(workstation: Workstation, told: T
         assert reason.kind is R.NOT_CONNECTED
 
 
-async def test_a_fresh_box_is_not_drained(workstation: Workstation, told: Told) -> None:  # noqa: ARG001
+async def test_a_fresh_box_is_not_drained(workstation: Workstation, reported: ReportedCircumstances) -> None:  # noqa: ARG001
     """However quiet it is: nothing was ever seen there."""
     box = workstation.add_box()
     (box.root / "training_runs").mkdir()
     async with watching(workstation.settings(verdict=SOON)) as watch:
-        await comes_true(lambda: list(watch.context.states.outlooks()))
+        await comes_true(lambda: list(watch.context.states.last_scans()))
         assert {R.ROOT_EMPTY, R.NOTHING_SEEN} <= await watch.reasons()
-        assert not events(watch.said, "host.drained")
+        assert not events(watch.event_log, "host.drained")
 
 
-async def test_the_first_device_is_remembered(workstation: Workstation, told: Told) -> None:  # noqa: ARG001
+async def test_the_first_device_is_remembered(workstation: Workstation, reported: ReportedCircumstances) -> None:  # noqa: ARG001
     """Another file system at a root is noticed although the daemon was started anew in between."""
     box = workstation.add_box()
     finished(box.root)
@@ -217,7 +217,7 @@ async def test_the_first_device_is_remembered(workstation: Workstation, told: To
         shutil.copy2(path, path.with_name("copy"))
         path.with_name("copy").rename(path)
     async with watching(settings) as watch:
-        await comes_true(lambda: list(watch.context.states.outlooks()))
+        await comes_true(lambda: list(watch.context.states.last_scans()))
         assert R.ROOT_CHANGED in await watch.reasons()
         ended = await anyio.to_thread.run_sync(
             lambda: harvestd_command("-c", workstation.config, "accept-root", "gpu-a", "--json")
@@ -231,7 +231,7 @@ async def test_the_first_device_is_remembered(workstation: Workstation, told: To
 
 async def test_a_file_system_with_another_number_is_known_by_its_files(
     workstation: Workstation,
-    told: Told,  # noqa: ARG001
+    reported: ReportedCircumstances,  # noqa: ARG001
 ) -> None:
     """A new mount or a reboot may change the number of a device; inodes and change times of known files prove it."""
     box = workstation.add_box()
@@ -247,7 +247,7 @@ async def test_a_file_system_with_another_number_is_known_by_its_files(
         assert await watch.context.catalogue.devices.of(identity) == devices
 
 
-def _is(watch: Watch, name: str, answer: Answer) -> Callable[[], bool]:
+def _is(watch: Watch, name: str, answer: VerdictAnswer) -> Callable[[], bool]:
     def holds() -> bool:
         verdict = watch.known(name)
         return verdict is not None and verdict.answer is answer
@@ -255,7 +255,7 @@ def _is(watch: Watch, name: str, answer: Answer) -> Callable[[], bool]:
     return holds
 
 
-async def test_what_another_box_shows_survives(account: Account, told: Told) -> None:  # noqa: ARG001
+async def test_what_another_box_shows_survives(account: Account, reported: ReportedCircumstances) -> None:  # noqa: ARG001
     """On storage of the cloud that two boxes show, a checkpoint is lost with neither; with the last of them it is."""
     writer = finished(account.root)
     writer.checkpoint(2)
@@ -266,21 +266,21 @@ async def test_what_another_box_shows_survives(account: Account, told: Told) -> 
         await comes_true(lambda: watch.is_safe("gpu-a") and watch.is_safe("gpu-b"))
         for name, other in (("gpu-a", "gpu-b"), ("gpu-b", "gpu-a")):
             verdict = await watch.asked(name)
-            assert verdict.answer is Answer.SAFE
+            assert verdict.answer is VerdictAnswer.SAFE
             assert {each.loss.kind for each in verdict.survives} == {LossKind.CHECKPOINTS, LossKind.RECORDS}
             assert {each.through for each in verdict.survives} == {other}
         account.cloud.end("b" * 32)
-        await comes_true(_is(watch, "gpu-a", Answer.SAFE_EXCEPT), 60.0)
+        await comes_true(_is(watch, "gpu-a", VerdictAnswer.SAFE_EXCEPT), 60.0)
         verdict = await watch.asked("gpu-a")
         assert {loss.kind for loss in verdict.losses} == {LossKind.CHECKPOINTS, LossKind.RECORDS}
         assert not verdict.is_safe
 
 
 async def test_a_box_is_blocked_by_its_own_runs_alone(
-    account: Account, told: Told, monkeypatch: pytest.MonkeyPatch
+    account: Account, reported: ReportedCircumstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While one box writes a run to the storage that both show, the other one may go, and only that one."""
-    told.name_machines(monkeypatch)
+    reported.name_machines(monkeypatch)
     account.rent("a" * 32, "gpu-a", "127.0.0.2")
     account.rent("b" * 32, "gpu-b", "127.0.0.3")
     finished(account.root)
@@ -301,5 +301,5 @@ async def test_a_box_is_blocked_by_its_own_runs_alone(
         await comes_true(lambda: watch.is_safe("gpu-a"), 60.0)
         assert not watch.is_safe("gpu-b")
         assert await watch.reasons("gpu-b") & {R.NOT_QUIET, R.RUNNING}
-        assert not events(watch.said, "host.drained", host="gpu-b")
+        assert not events(watch.event_log, "host.drained", host="gpu-b")
         tasks.cancel_scope.cancel()

@@ -34,7 +34,7 @@ async def test_what_lies_beside_the_trees_is_a_loss(workstation: Workstation) ->
     writer.finish()
     beside(box.root)
     async with watching(workstation.settings(verdict=SOON)) as watch:
-        await comes_true(lambda: list(watch.context.states.outlooks()))
+        await comes_true(lambda: list(watch.context.states.last_scans()))
         verdict = await watch.asked()
     assert not verdict.is_safe
     # The box is this machine, whose /tmp may hold more than is looked through.

@@ -159,11 +159,11 @@ async def test_tree_at_home_is_the_one_that_was_promised(workstation: Workstatio
         here = {path: each for path, each in tree(workstation.data).items() if path not in OWN}
         return [path for path in sorted(wanted.keys() | here.keys()) if wanted.get(path) != here.get(path)]
 
-    async with workstation.running(verdict={"idle_for": "2s"}) as said:
-        await until(lambda: events(said, "run.discovered", run_id=RESUMED.name))
+    async with workstation.running(verdict={"idle_for": "2s"}) as event_log:
+        await until(lambda: events(event_log, "run.discovered", run_id=RESUMED.name))
         writer.log_until(8)
         writer.finish()
-        await until(lambda: events(said, "run.finished", run_id=RESUMED.name))
+        await until(lambda: events(event_log, "run.finished", run_id=RESUMED.name))
         writer.resume()
         writer.log_until(10)
         writer.finish()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from harvestd.convention.kinds import RunName, run_name
-from harvestd.convention.metadata.naming import Evidence, NamingContext, free_name, name_run
+from harvestd.convention.metadata.naming import NamingContext, NamingFacts, free_name, name_run
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath, RejectedPath, RemotePath, decoded, encoded
 from harvestd.convention.rules import CheckpointPolicy, Selection
@@ -401,7 +401,7 @@ def test_every_experiment_gets_a_directory_of_its_own(
     taken: set[str] = set()
     for host in hosts:
         context = NamingContext(host, experiment=experiment, gpu_names=gpus, models={"x": model})
-        name = free_name(name_run(run, Evidence(config), context), run, host, lambda name: name.casefold() in taken)
+        name = free_name(name_run(run, NamingFacts(config), context), run, host, lambda name: name.casefold() in taken)
         assert LocalPath((name.directory,)).parts == (name.directory,)
         assert name.directory.isascii()
         assert name.directory.isprintable()

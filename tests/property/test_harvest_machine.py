@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from harvestd.failpoints import POINTS
-from harvestd.harvest.audit import Kind
+from harvestd.harvest.audit import FindingKind
 from support.data_root import tree
 from support.examples import examples
 from support.faults import fired
@@ -124,7 +124,7 @@ class HarvestMachine(RuleBasedStateMachine):
         """Let nothing happen any more: after one pass all is here, nothing else is, and another has nothing to do."""
         self._host.finish()
         ending = self._make()
-        assert not ending.troubles
+        assert not ending.failures
         assert not ending.error
         assert self._missing() == []
         assert temporaries_left(self._workstation) == []
@@ -167,9 +167,9 @@ class HarvestMachine(RuleBasedStateMachine):
         if not (self._workstation.state / "catalogue.sqlite").exists():
             return
         found = self._workstation.findings()
-        unsettled = {each.path for each in found if each.kind is Kind.UNSETTLED}
+        unsettled = {each.path for each in found if each.kind is FindingKind.UNSETTLED}
         for each in found:
-            is_wrong = each.kind in {Kind.MISSING, Kind.CHANGED, Kind.IN_THE_WAY, Kind.LAX}
+            is_wrong = each.kind in {FindingKind.MISSING, FindingKind.CHANGED, FindingKind.IN_THE_WAY, FindingKind.LAX}
             assert not is_wrong or each.path in unsettled or each.path.endswith(".jsonl"), str(each)
 
     def _make(self, script: Sequence[tuple[int, Change]] = (), death: Death | None = None) -> Ending:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from harvestd.convention.paths import LocalPath
 from harvestd.planning.records import FileRecord
 from harvestd.planning.requests import Request, RequestKind
-from harvestd.planning.run_status import Life
+from harvestd.planning.run_status import Liveness
 from harvestd.safety.accounting import not_here
 from harvestd.safety.inputs import Memo, NoMemo
 from harvestd.safety.losses import losses_of
@@ -89,7 +89,7 @@ class World:
             ]
             kind, detail = self.random.choice(possible)
             settled = self.random.choice([None, 1.0])
-            self.home.knowledge.learn_request(Request(self.count, kind, *key, 0.0, detail, settled_at=settled))
+            self.home.knowledge.add_request(Request(self.count, kind, *key, 0.0, detail, settled_at=settled))
 
     def move(self, _box: Box, _run: str) -> None:
         """Rename an experiment's directory, or take it away, or give it back."""
@@ -105,21 +105,21 @@ class World:
             knowledge.forget_file(file)
         for path in links:
             knowledge.forget_link(path)
-        knowledge.learn_experiment(after)
+        knowledge.add_experiment(after)
         for file in files if is_renamed else ():
             target = LocalPath((after.directory, *file.target.parts[1:]))
-            knowledge.learn_file(replace(file, target=target))
+            knowledge.add_file(replace(file, target=target))
 
     def turn(self, _box: Box, _run: str) -> None:
         """Change what is known of hosts, of processes and of obstacles here, or let time pass."""
         home, chosen = self.home, self.random
-        home.life = Life(
+        home.liveness = Liveness(
             idle_for=chosen.choice([5.0, 900.0]),
             gpu_processes=chosen.choice([None, 0, 1]),
             hosts=frozenset(chosen.sample(["gpu-a", "gpu-b", "gpu-c"], 2)),
         )
         shown = [f"{ROOT}/eval_runs/{T}_set{number}" for number in range(chosen.randrange(4))]
-        home.showing = dict.fromkeys(chosen.sample(["s1", "s2", "s3"], chosen.randrange(3)), shown)
+        home.connected_storages = dict.fromkeys(chosen.sample(["s1", "s2", "s3"], chosen.randrange(3)), shown)
         files = self.files()
         refused = chosen.sample(files, min(len(files), chosen.randrange(2)))
         home.refused = {(file.place, file.target): (file.version, "refused") for file in refused}

@@ -96,7 +96,7 @@ class Box:
 
     def hear(self) -> None:
         """Let it tell by itself what the kernel said so far."""
-        self.watching.tell()
+        self.watching.send_changes()
 
     def check(self) -> None:
         """Let it scan as it does in each interval."""
@@ -359,7 +359,7 @@ def test_pushes_without_end_postpone_no_scan_of_its_own(ram: Path, monkeypatch: 
 
         monkeypatch.setattr(box.watching, "wait", lambda: None)
         monkeypatch.setattr(box.watching, "check", check)
-        monkeypatch.setattr(box.watching, "tell", tell)
+        monkeypatch.setattr(box.watching, "send_changes", tell)
         box.watching.due, box.watching.scan_due = time.monotonic() - 60, time.monotonic() - 1
         with pytest.raises(InterruptedError):
             box.watching.run()

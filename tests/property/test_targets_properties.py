@@ -37,6 +37,6 @@ def test_any_content_gives_usable_hosts_or_problems(suffix: str, raw: bytes) -> 
     assert all("\x1b" not in str(problem) for problem in problems)
     assert len({host.name for host in hosts}) == len({host.identity for host in hosts}) == len(hosts)
     for host in hosts:
-        said = {"hardware": host.hardware, "experiment": host.experiment, "user": host.user, "port": host.port}
-        table = {"name": host.name, "address": host.address} | {key: value for key, value in said.items() if value}
+        given = {"hardware": host.hardware, "experiment": host.experiment, "user": host.user, "port": host.port}
+        table = {"name": host.name, "address": host.address} | {key: value for key, value in given.items() if value}
         HostSettings.model_validate(table)

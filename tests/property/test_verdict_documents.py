@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from harvestd.convention.kinds import LossKind
 from harvestd.safety.verdict import (
-    Answer,
     Loss,
     Reason,
     ReasonKind,
     Survival,
     Verdict,
+    VerdictAnswer,
     document_of,
     text_of,
     verdict_of,
@@ -27,7 +27,7 @@ reasons = st.builds(
 )
 verdicts = st.builds(
     Verdict,
-    st.sampled_from(Answer),
+    st.sampled_from(VerdictAnswer),
     st.lists(reasons, max_size=4).map(tuple),
     st.lists(losses, max_size=4).map(tuple),
     st.lists(st.builds(Survival, losses, names), max_size=3).map(tuple),

@@ -26,7 +26,7 @@ from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapsho
 from harvestd.convention.scan.stability import IdleTimer
 from harvestd.planning.plan import Plan
 from harvestd.safety.inputs import Carrier, CarrierState, Circumstances, Damaged, Outside
-from harvestd.safety.verdict import Answer, Verdict
+from harvestd.safety.verdict import Verdict, VerdictAnswer
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home
 from support.judged_boxes import DISK, IDLE, NOBODY, Scene
 
@@ -68,7 +68,7 @@ class Host:
     """When a look showed something else than the one before it, or there was none before it."""
     mounted: dict[Tree, dict[RemotePath, Entry]] | None = None
     """What is on the file system while it is not mounted."""
-    told: Circumstances = NOBODY
+    circumstances: Circumstances = NOBODY
     torn: dict[str, int] = field(default_factory=dict)
     """Bytes after the last whole line, by the place of a log."""
     devices: dict[str, int] = field(default_factory=dict)
@@ -152,7 +152,7 @@ def _of_eval(host: Host, path: RemotePath) -> Truth:
 class VerdictMachine(RuleBasedStateMachine):
     """Two hosts, one home, and the clock between them."""
 
-    answers: ClassVar[set[Answer]] = set()
+    answers: ClassVar[set[VerdictAnswer]] = set()
     """All that ever came out."""
 
     def __init__(self) -> None:
@@ -243,7 +243,7 @@ class VerdictMachine(RuleBasedStateMachine):
                 ("eval_runs/training", "../training_runs"),
             ]
         ),
-        told=st.booleans(),
+        circumstances=st.booleans(),
     )
     def make_a_link(self, at: str, link: tuple[str, str], *, told: bool) -> None:
         """Make a link; the host may say where it leads, or not."""
@@ -311,7 +311,7 @@ class VerdictMachine(RuleBasedStateMachine):
     def come_and_go(self, at: str, who: str, count: int | None) -> None:
         """Let people and programs come and go."""
         changes: dict[str, Any] = {who: count}
-        self.hosts[at].told = replace(self.hosts[at].told, **changes)
+        self.hosts[at].circumstances = replace(self.hosts[at].circumstances, **changes)
 
     @rule(
         at=names,
@@ -323,17 +323,17 @@ class VerdictMachine(RuleBasedStateMachine):
         """Let programs carry files, known ones and others."""
         carriers = tuple(Carrier(program, 10 + n, state) for n, program in enumerate(programs))
         host = self.hosts[at]
-        host.told = replace(host.told, carriers=carriers, transfers=len(carriers) + unnamed)
+        host.circumstances = replace(host.circumstances, carriers=carriers, transfers=len(carriers) + unnamed)
 
     @rule(at=names)
     def say_nothing_of_carriers(self, at: str) -> None:
         """Let the host not know what carries files."""
-        self.hosts[at].told = replace(self.hosts[at].told, carriers=(), transfers=None)
+        self.hosts[at].circumstances = replace(self.hosts[at].circumstances, carriers=(), transfers=None)
 
     @rule(at=names)
     def let_all_be_quiet(self, at: str) -> None:
         """Let everybody go, and every directory be listed."""
-        self.hosts[at].told = NOBODY
+        self.hosts[at].circumstances = NOBODY
         self.hosts[at].box.unreadable.clear()
         self.mount(at)
         self.connect(at)
@@ -341,7 +341,7 @@ class VerdictMachine(RuleBasedStateMachine):
     @rule(at=names, outside=st.sampled_from([Outside(0, 0), Outside(2, 10), None]))
     def write_outside(self, at: str, outside: Outside | None) -> None:
         """Write files outside the roots."""
-        self.hosts[at].told = replace(self.hosts[at].told, outside=outside)
+        self.hosts[at].circumstances = replace(self.hosts[at].circumstances, outside=outside)
 
     # what happens here
 
@@ -375,7 +375,7 @@ class VerdictMachine(RuleBasedStateMachine):
         if changed:
             host.moved = self.now
         host.last = snapshot.listings
-        host.stillness.looked(snapshot if changed else replace(snapshot, changed=False), self.now, LOOKS_APART)
+        host.stillness.record_scan(snapshot if changed else replace(snapshot, changed=False), self.now, LOOKS_APART)
         seen = survey(snapshot, self.home.selection)
         for tree in {run.tree for run in seen.runs} | {each.tree for each in seen.evals}:
             host.devices.setdefault(str(tree), host.device)
@@ -452,7 +452,7 @@ class VerdictMachine(RuleBasedStateMachine):
             seen=host.began,
             devices=host.devices,
             devices_now=dict.fromkeys(host.box.trees, host.device),
-            told=host.told.without([IGNORED]),
+            circumstances=host.circumstances.without([IGNORED]),
             damaged=tuple(Damaged(path, files[path].size) for path in sorted(self.taken) if path in files),
             links=host.links,
         ).verdict()
@@ -460,9 +460,9 @@ class VerdictMachine(RuleBasedStateMachine):
     def hold(self, host: Host, verdict: Verdict) -> None:
         """Hold a verdict against what is true."""
         self.answers.add(verdict.answer)
-        if verdict.answer is Answer.NOT_SAFE:
+        if verdict.answer is VerdictAnswer.NOT_SAFE:
             return
-        told = host.told
+        told = host.circumstances
         assert host.connected
         assert host.mounted is None
         assert not any(host.box.unreadable.values())
@@ -498,4 +498,4 @@ def test_never_safe_while_anything_is_missing() -> None:
     """Whatever happens, in whatever order; and every answer is given to some of it."""
     VerdictMachine.answers.clear()
     run_state_machine_as_test(VerdictMachine, settings=_QUICK)
-    assert VerdictMachine.answers == set(Answer)
+    assert VerdictMachine.answers == set(VerdictAnswer)

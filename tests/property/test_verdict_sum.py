@@ -20,7 +20,7 @@ from harvestd.convention.scan.snapshot import EntryType, Tree, TreeKind
 from harvestd.planning.plan import Plan
 from harvestd.safety.check import judge
 from harvestd.safety.inputs import Evidence
-from harvestd.safety.verdict import Answer, ReasonKind
+from harvestd.safety.verdict import ReasonKind, VerdictAnswer
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home, T
 from support.judged_boxes import DISK, NOBODY, NOW, Scene
 
@@ -164,7 +164,7 @@ def scenes(draw: st.DrawFn) -> Scene:
         roots=(ROOT, MORE.root),
         devices=devices,
         devices_now={TRAINING: DISK, EVALS: DISK, MORE: 77},
-        told=replace(NOBODY, devices={ROOT: DISK, MORE.root: 77}),
+        circumstances=replace(NOBODY, devices={ROOT: DISK, MORE.root: 77}),
     )
 
 
@@ -268,7 +268,7 @@ def test_every_entry_is_in_exactly_one_list(scene: Scene) -> None:
     shut = [path for paths in scene.box.unreadable.values() for path in paths]
     unread = [path for path in shut if not excluded(str(path), scene.home.selection)]
     assert (ReasonKind.NOT_LOOKED_AT in {reason.kind for reason in verdict.reasons}) == bool(unread)
-    if verdict.answer is Answer.SAFE:
+    if verdict.answer is VerdictAnswer.SAFE:
         assert not size
         assert not unknown
     assert LossKind.UNCOMMITTED_WORK not in {loss.kind for loss in verdict.losses}

@@ -54,7 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             behind = _behind(workstation, lives)
             daemon.terminate()
             code = daemon.wait(_STOPPING)
-        _say("done: " + ", ".join(f"{what} {n}" for what, n in sum((life.done for life in lives), Counter()).items()))
+        _say(
+            "done: "
+            + ", ".join(f"{what} {n}" for what, n in sum((liveness.done for liveness in lives), Counter()).items())
+        )
         good = _judge(_read(samples), _stretch(options.minutes * 60))
         for run in behind:
             _say(f"NOT AT HOME: {run}")
@@ -87,8 +90,8 @@ def _live(lives: list[Life], samples: Path, seconds: float) -> None:
     _say(HEAD)
     began, told = time.monotonic(), 0
     while time.monotonic() - began < seconds:
-        for life in lives:
-            life.step()
+        for liveness in lives:
+            liveness.step()
         time.sleep(1)
         found = _read(samples)
         for row in list(rows_of(found, _stretch(seconds)))[told:-1] if found else ():
@@ -98,10 +101,10 @@ def _live(lives: list[Life], samples: Path, seconds: float) -> None:
 
 def _behind(workstation: Workstation, lives: list[Life]) -> list[str]:
     """Let the boxes rest, and give the runs that are not at home, as they are there, when the patience ends."""
-    for life in lives:
-        life.settle()
+    for liveness in lives:
+        liveness.settle()
     give_up = time.monotonic() + _CATCHING_UP
-    while behind := [life.run.run.name for life in lives if not workstation.follows(life.run)()]:
+    while behind := [liveness.run.run.name for liveness in lives if not workstation.follows(liveness.run)()]:
         if time.monotonic() > give_up:
             break
         time.sleep(0.5)

@@ -8,7 +8,7 @@ from support.cloud import Cloud
 from support.house import Workstation
 from support.openssh import OpenSSHFactory, OpenSSHServer
 from support.shared_trees import own_view
-from support.waiting import Said, until
+from support.waiting import EventLog, until
 
 FILE_SYSTEM = "f" * 32
 
@@ -55,10 +55,10 @@ class Account:
         }
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[Said]:
+    async def watched(self) -> AsyncIterator[EventLog]:
         """Run the daemon on them for the body."""
-        async with self.workstation.running(**self.sections()) as said:
-            yield said
+        async with self.workstation.running(**self.sections()) as event_log:
+            yield event_log
 
     async def serve(self, name: str, times: int = 1) -> None:
         """Answer with a failure so many times, then well, until an answer was taken."""

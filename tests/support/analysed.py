@@ -131,8 +131,8 @@ class Analysed:
     def configure(self) -> None:
         """Write configured.json as harvestd does."""
         with DataRoot.open(self.directory.parent) as root:
-            said = small_files.configured_json(small_files.Configurations().of(root, self.known()))
-        self.directory.joinpath(*CONFIGURED).write_bytes(said)
+            output = small_files.configured_json(small_files.Configurations().of(root, self.known()))
+        self.directory.joinpath(*CONFIGURED).write_bytes(output)
 
     def run(self, script: str, *arguments: str, isolated: bool = False) -> str:
         """Run a script that stands here, as `run_script` does."""

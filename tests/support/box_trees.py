@@ -11,7 +11,7 @@ from itertools import count
 
 from msgspec.structs import replace
 
-from harvestd.convention.metadata.naming import Evidence, NamingContext, free_name, name_run
+from harvestd.convention.metadata.naming import NamingContext, NamingFacts, free_name, name_run
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath, RemotePath
 from harvestd.convention.rules import Selection
@@ -34,7 +34,7 @@ from harvestd.planning.host_plan.situation import Situation
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.plan import Plan
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
-from harvestd.planning.run_status import Life
+from harvestd.planning.run_status import Liveness
 from harvestd.safety.inputs import DirectoryMemo
 from support.forgetful import evaluated_lazily
 
@@ -214,10 +214,10 @@ class Home:
         self.knowledge = PlanningIndex()
         self.selection = selection or Selection()
         self.settle = settle
-        self.life = Life()
+        self.liveness = Liveness()
         """What tells whether a run has died; nothing does, unless a test says so."""
         self.failing: set[str] = set()
-        self.showing: dict[str, list[str]] = {}
+        self.connected_storages: dict[str, list[str]] = {}
         """By the storage of another host that is connected: the places of the evals that it shows."""
         self.refused: dict[tuple[str, LocalPath], tuple[Version, str]] = {}
         self.hashes: dict[str, str] = {}
@@ -239,11 +239,11 @@ class Home:
                 continue
             path = run.place.removeprefix(ROOT + "/")
             config, final = box.configs.get(path, QWEN), box.finals.get(path)
-            name = name_run(run.name, Evidence(config, final), NamingContext(box.name, hardware="h100"))
+            name = name_run(run.name, NamingFacts(config, final), NamingContext(box.name, hardware="h100"))
             name = free_name(name, run.name, box.name, self.knowledge.is_directory_taken)
             identity = f"{box.storage}:{path}"
-            self.knowledge.learn_experiment(ExperimentRecord(identity, name))
-            self.knowledge.learn_run(
+            self.knowledge.add_experiment(ExperimentRecord(identity, name))
+            self.knowledge.add_run(
                 RunRecord(
                     identity, box.storage, run.place, box.name, run.name.name, config, run.config.version, identity
                 )
@@ -252,12 +252,12 @@ class Home:
             record = self.knowledge.run_at(box.storage, run.place)
             final = box.finals.get(run.place.removeprefix(ROOT + "/"))
             if record and final:
-                self.knowledge.learn_run(replace(record, final=final))
+                self.knowledge.add_run(replace(record, final=final))
         for each in seen.evals:
             path = each.place.removeprefix(ROOT + "/")
             if each.config and path in box.eval_configs:
                 link = EvalLink(box.storage, each.config.place, each.config.version, box.eval_configs[path])
-                self.knowledge.learn_eval_link(link)
+                self.knowledge.add_eval_link(link)
 
     def memo_of(self, box: Box) -> DirectoryMemo:
         """Return what is kept of the evidence for verdicts on a box that was planned."""
@@ -290,9 +290,9 @@ class Home:
             settle=self.settle,
             now=seconds,
             refused=self.refused,
-            life=self.life,
+            liveness=self.liveness,
             failing=self.failing,
-            showing=self.showing,
+            connected_storages=self.connected_storages,
         )
         seen = self._surveyors[box.name].survey(snapshot, self.selection)
         # Of a box on which nothing changed the daemon keeps what it saw.
@@ -315,16 +315,16 @@ class Home:
         self._tidy(plan)
         for check in plan.checks:
             sha256 = self.hashes.get(check.place, self.content(check.source.version))
-            if check.asked_by is not None:
-                self.knowledge.learn_hash(check.asked_by, check.place, check.source.version, sha256, check.record)
+            if check.requested_by is not None:
+                self.knowledge.add_hash(check.requested_by, check.place, check.source.version, sha256, check.record)
             elif sha256 != check.record.sha256:
-                self.knowledge.learn_file(replace(check.record, differs=check.source.version))
+                self.knowledge.add_file(replace(check.record, differs=check.source.version))
             else:
-                self.knowledge.learn_file(replace(check.record, version=check.source.version))
+                self.knowledge.add_file(replace(check.record, version=check.source.version))
         for group in plan.groups:
             for file in group.files:
                 for target in file.targets:
-                    self.knowledge.learn_file(
+                    self.knowledge.add_file(
                         FileRecord(
                             storage=box.storage,
                             place=file.source.place,
@@ -347,22 +347,22 @@ class Home:
         for refile in plan.refiles:
             moved = replace(refile.record, target=refile.target.path, experiment=refile.target.experiment)
             self.knowledge.forget_file(refile.record)
-            self.knowledge.learn_file(moved)
+            self.knowledge.add_file(moved)
         for link in plan.links:
-            self.knowledge.learn_link(link.path, link.target)
+            self.knowledge.add_link(link.path, link.target)
         for removal in plan.removals:
             for file in removal.files:
                 self.knowledge.forget_file(file)
             for path, target in self.knowledge.links_in(removal.directory.parts[0]).items():
                 if target == removal.directory.name:
-                    self.knowledge.learn_link(path, removal.newer)
+                    self.knowledge.add_link(path, removal.newer)
         for remark in plan.remarks:
-            self.knowledge.learn_file(replace(remark.record, reason=remark.reason))
+            self.knowledge.add_file(replace(remark.record, reason=remark.reason))
 
     def follow(self, place: str, plan: Plan, box: Box, *, torn: int) -> None:
         """Append to one growing file; `torn`: bytes of an unfinished last line, which stay away."""
         follow = next(each for each in plan.follows if each.place == place)
-        self.knowledge.learn_file(
+        self.knowledge.add_file(
             FileRecord(
                 storage=box.storage,
                 place=place,

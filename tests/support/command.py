@@ -86,11 +86,11 @@ def harvestd_command(*arguments: str | Path, cwd: Path | None = None, **variable
             code = process.wait(_DEADLINE)
         finally:
             process.kill()
-        said = []
+        output = []
         for file in (out, err):
             file.seek(0)
-            said.append(file.read().decode())
-    return Ended(code, *said)
+            output.append(file.read().decode())
+    return Ended(code, *output)
 
 
 def on_terminal(arguments: Sequence[str | Path], **variables: str) -> str:

@@ -45,8 +45,8 @@ def failing(call: str, number: int, code: int, data: Path) -> Iterator[NthCall]:
 
         def commit() -> None:
             if nth.is_due():
-                said = "database or disk is full" if code == errno.ENOSPC else "disk I/O error"
-                raise OperationalError("COMMIT", {}, sqlite3.OperationalError(said))
+                error = "database or disk is full" if code == errno.ENOSPC else "disk I/O error"
+                raise OperationalError("COMMIT", {}, sqlite3.OperationalError(error))
 
         with failpoints.armed("catalogue.changed", commit):
             yield nth

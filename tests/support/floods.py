@@ -18,7 +18,7 @@ from asyncssh.constants import (
 )
 from asyncssh.packet import Boolean, String, UInt32
 
-from support.lying import Asked, frame, play_probe, told
+from support.lying import Asked, frame, json_frame, play_probe
 
 ON_CONNECTION: dict[str, tuple[int, bytes]] = {
     "ignore": (MSG_IGNORE, String(b"")),
@@ -53,7 +53,7 @@ def flood_of(kind: str) -> Flood:
         number, payload = IN_CHANNEL[kind]
         return lambda process: process.channel.send_packet(number, payload)
     if kind == "report of a scan":
-        report = told(b"U", {"id": 0, "now": 1, "trees": [], "at": 1, "took": 1})
+        report = json_frame(b"U", {"id": 0, "now": 1, "trees": [], "at": 1, "took": 1})
         return lambda process: process.stdout.write(report)
     return lambda process: process.stdout.write(frame(b"K", b"s"))
 

@@ -69,7 +69,7 @@ class Ending:
     signal: int = 0
     """What killed it."""
     files: int = 0
-    troubles: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
     """What could not be brought home, or not be put in its place."""
     error: str = ""
     """How it ended, where its link broke or it was told to stop."""
@@ -117,7 +117,7 @@ async def _pass(task: Task, made: int) -> Ending:
             await context.catalogue_opened.wait()
             result = await executor.SinglePass(known, context, root, box, await box.facts()).make()
     left = [f"{place}: {trouble}" for place, trouble in {**result.failed, **result.conflicts}.items()]
-    return Ending(0, files=result.files, troubles=tuple(left))
+    return Ending(0, files=result.files, failures=tuple(left))
 
 
 async def _until_told(task: Task, made: int) -> Ending:
@@ -174,7 +174,7 @@ def _forked(task: Task) -> Ending:
     if not given:
         return Ending(number, signal=-died)
     found: Ending = pickle.loads(given)  # noqa: S301  (from our own process)
-    return Ending(number, 0, found.files, found.troubles, found.error, found.bug)
+    return Ending(number, 0, found.files, found.failures, found.error, found.bug)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from typing import Final
 import asyncssh
 
 from support.floods import KINDS, flood_of, flooding
-from support.lying import Asked, Liar, entry, frame, listening, play_probe, scan_part, told
+from support.lying import Asked, Liar, entry, frame, json_frame, listening, play_probe, scan_part
 
 _HOME: Final = "training_runs"
 _RUN: Final = "run_2025-08-20_03-31-43"
@@ -60,7 +60,7 @@ def _liars(root: Path) -> Iterator[Liar]:
         )
     names = ["..", "../x", "/etc/passwd", "nul\0", "\x1b[2J", "x" * 65_536, "\udcff", ".harvestd", "a\u202eb"]
     yield _Broken(root, rows=[(_HOME, _RUN, entry(name)) for name in names])
-    for n, piece in enumerate((frame(b"D", bytes(65_536)), frame(b"D", b""), told(b"R", {"id": 0}))):
+    for n, piece in enumerate((frame(b"D", bytes(65_536)), frame(b"D", b""), json_frame(b"R", {"id": 0}))):
         # Another version each time, so that it is asked for.
         yield Liar(
             root, rows=[(_HOME, _RUN, entry("config.yaml", "f", 10, 1, 1, n))], read=partial(_endless_file, piece, n)
@@ -72,7 +72,7 @@ def _says(answer: bytes, _: Asked) -> bytes:
 
 
 def _endless_file(piece: bytes, inode: int, number: int, _: str) -> Iterator[bytes]:
-    yield told(b"O", {"id": number, "version": [10, 1, 1, inode], "verified": None})
+    yield json_frame(b"O", {"id": number, "version": [10, 1, 1, inode], "verified": None})
     yield from repeat(piece)
 
 

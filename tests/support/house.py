@@ -28,7 +28,7 @@ from harvestd.catalogue import queries
 from harvestd.convention.paths import is_report
 from harvestd.demo.writers import RunWriter
 from harvestd.harvest import verification
-from harvestd.harvest.audit import Finding, Kind
+from harvestd.harvest.audit import Finding, FindingKind
 from harvestd.harvest.fleet import supervisor
 from harvestd.harvest.host.failures import PassResult
 from harvestd.harvest.host.passes import HostOutcome, hosts_of, once
@@ -40,7 +40,7 @@ from support.data_root import tree
 from support.forking import Forked, Request
 from support.openssh import OpenSSHFactory, OpenSSHServer
 from support.tables import joined
-from support.waiting import DEADLINE, Said, until
+from support.waiting import DEADLINE, EventLog, until
 
 __all__ = ["GpuBox", "Moved", "Workstation", "main", "until"]
 
@@ -129,7 +129,7 @@ class Workstation:
         return load(self.config, env={})
 
     @asynccontextmanager
-    async def running(self, **sections: Mapping[str, object]) -> AsyncIterator[Said]:
+    async def running(self, **sections: Mapping[str, object]) -> AsyncIterator[EventLog]:
         """Run the daemon in this process for the body; gives what it says while it says it.
 
         It looks at its boxes more often than any configuration allows.
@@ -137,7 +137,7 @@ class Workstation:
         self.settings(**sections)
         ready = anyio.Event()
         async with AsyncExitStack() as stack:
-            said = stack.enter_context(structlog.testing.capture_logs())
+            event_log = stack.enter_context(structlog.testing.capture_logs())
             tasks = await stack.enter_async_context(anyio.create_task_group())
 
             async def serve() -> None:
@@ -146,7 +146,7 @@ class Workstation:
             tasks.start_soon(serve)
             with anyio.fail_after(DEADLINE):
                 await ready.wait()
-            yield said
+            yield event_log
             tasks.cancel_scope.cancel()
 
     async def once(
@@ -233,7 +233,7 @@ class Workstation:
 
     def audit(self) -> None:
         """Check what must hold at any rest: the audit of `harvestd verify` finds nothing but a person's own files."""
-        wrong = [finding for finding in self.findings() if finding.kind is not Kind.FOREIGN]
+        wrong = [finding for finding in self.findings() if finding.kind is not FindingKind.FOREIGN]
         assert not wrong, "\n".join(f"{finding.kind}: {finding.path} {finding.detail}" for finding in wrong)
         assert not self.catalogue("PRAGMA main.foreign_key_check"), "a row refers to one that is not there"
 

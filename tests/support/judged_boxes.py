@@ -13,10 +13,10 @@ from harvestd.convention.scan.links import LinkTarget, links_out
 from harvestd.convention.scan.snapshot import Tree
 from harvestd.convention.scan.stability import StabilityTracker
 from harvestd.planning.requests import Request, RequestKind
-from harvestd.planning.run_status import Life
+from harvestd.planning.run_status import Liveness
 from harvestd.safety.accounting import not_here
 from harvestd.safety.check import judge
-from harvestd.safety.inputs import Circumstances, Damaged, Evidence, Look, NoMemo, Outside, run_state
+from harvestd.safety.inputs import Circumstances, Damaged, Evidence, NoMemo, Outside, ScanEvidence, run_state
 from harvestd.safety.losses import link_losses, losses_of
 from harvestd.safety.verdict import Verdict
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home, T
@@ -61,7 +61,7 @@ class Scene:
     devices: dict[str, int] = field(default_factory=lambda: {str(TRAINING): DISK, str(EVALS): DISK, ROOT: DISK})
     """When something was seen first."""
     devices_now: dict[Tree, int] = field(default_factory=lambda: {TRAINING: DISK, EVALS: DISK})
-    told: Circumstances | None = NOBODY
+    circumstances: Circumstances | None = NOBODY
     transfers: int = 0
     failing: dict[str, str] = field(default_factory=dict)
     damaged: tuple[Damaged, ...] = ()
@@ -78,17 +78,17 @@ class Scene:
 
     def tell(self, **changes: object) -> None:
         """Let the box say something else of itself."""
-        self.told = replace(self.told or NOBODY, **changes)
+        self.circumstances = replace(self.circumstances or NOBODY, **changes)
 
     def ask(self, kind: RequestKind, **detail: object) -> None:
         """Ask for something of the run by hand."""
-        self.home.knowledge.learn_request(Request(1, kind, self.box.storage, f"{ROOT}/{RUN}", 0.0, detail))
+        self.home.knowledge.add_request(Request(1, kind, self.box.storage, f"{ROOT}/{RUN}", 0.0, detail))
 
     def evidence(self) -> Evidence:
         """Return it as the harvest would gather it."""
         box, home = self.box, self.home
-        gpu = None if self.told is None else self.told.gpu_processes
-        home.life = Life(idle_for=self.idle_for, gpu_processes=gpu)
+        gpu = None if self.circumstances is None else self.circumstances.gpu_processes
+        home.liveness = Liveness(idle_for=self.idle_for, gpu_processes=gpu)
         snapshot = box.snapshot(self.now)
         listings = tuple(replace(each, device=self.devices_now.get(each.tree, 0)) for each in snapshot.listings)
         seen, plan = survey(snapshot, home.selection), home.plan(box, self.now)
@@ -97,7 +97,7 @@ class Scene:
         knowledge = home.knowledge
         states = [
             replace(
-                run_state(run, knowledge.run_at(box.storage, run.place), box.name, home.life, sightings, self.now),
+                run_state(run, knowledge.run_at(box.storage, run.place), box.name, home.liveness, sightings, self.now),
                 elsewhere=run.place.removeprefix(f"{ROOT}/") in self.written_elsewhere,
             )
             for run in seen.runs
@@ -113,7 +113,7 @@ class Scene:
         assert losses == losses_of(seen, plan, box.storage, knowledge, DATASETS, NoMemo())
         return Evidence(
             connected=self.connected,
-            look=Look(
+            scan=ScanEvidence(
                 listings,
                 plan,
                 self.age,
@@ -138,7 +138,7 @@ class Scene:
                 *link_losses(links_out(seen, listings), self.links),
             ),
             through=self.through,
-            circumstances=self.told,
+            circumstances=self.circumstances,
             accepted=self.accepted,
         )
 

@@ -19,21 +19,21 @@ from harvestd.harvest.fleet.fleet import Fleet
 from harvestd.harvest.metrics import FleetMetrics
 from harvestd.harvest.startup import open_context
 from harvestd.harvest.sync import Broadcast
-from harvestd.harvest.verdict.service import judged
+from harvestd.harvest.verdict.service import full_verdict
 from harvestd.inventory.host import Host
 from harvestd.remote.api import BoxFacts
 from harvestd.remote.probe.client import ProbeBox
 from harvestd.safety.inputs import Circumstances, Outside
 from harvestd.safety.verdict import ReasonKind, Verdict
 from harvestd.settings import Settings
-from support.waiting import DEADLINE, Said
+from support.waiting import DEADLINE, EventLog
 
 NOBODY = Circumstances(gpu_processes=0, log_ins=0, transfers=0, outside=Outside(0, 0), checkouts=())
 """Nobody works there."""
 
 
 @dataclass
-class Told:
+class ReportedCircumstances:
     """What boxes say of themselves, by the user's name for them … all the same, unless a test says otherwise."""
 
     all: Circumstances = NOBODY
@@ -69,15 +69,15 @@ class Watch:
     """Hosts that are being watched."""
 
     context: Context
-    said: Said = field(default_factory=list)
+    event_log: EventLog = field(default_factory=list)
 
     def host(self, name: str = "gpu-a") -> Host:
         """Return a host that was looked at, by its name."""
-        return next(each.host for each in self.context.states.outlooks() if each.host.name == name)
+        return next(each.host for each in self.context.states.last_scans() if each.host.name == name)
 
     def known(self, name: str = "gpu-a") -> Verdict | None:
         """Return the verdict that the daemon keeps."""
-        looked = [each.host.identity for each in self.context.states.outlooks() if each.host.name == name]
+        looked = [each.host.identity for each in self.context.states.last_scans() if each.host.name == name]
         found = [self.context.states.of(each).verdict for each in looked]
         return found[0].verdict if found and found[0] is not None else None
 
@@ -88,7 +88,7 @@ class Watch:
 
     async def asked(self, name: str = "gpu-a") -> Verdict:
         """Ask for a verdict made now."""
-        return await judged(self.host(name), self.context)
+        return await full_verdict(self.host(name), self.context)
 
     async def reasons(self, name: str = "gpu-a") -> set[ReasonKind]:
         """Ask, and give why it is not safe."""
@@ -113,10 +113,10 @@ async def watching(settings: Settings) -> AsyncIterator[Watch]:
         }
     )
     with ExitStack() as stack, unwrapped():
-        said = stack.enter_context(structlog.testing.capture_logs())
+        event_log = stack.enter_context(structlog.testing.capture_logs())
         tally = FleetMetrics()
         async with open_context(quick, tally) as (context, root), anyio.create_task_group() as tasks:
             await context.catalogue_opened.wait()
             await tasks.start(Fleet(context, root, Broadcast(), tally).run)
-            yield Watch(context, said)
+            yield Watch(context, event_log)
             tasks.cancel_scope.cancel()

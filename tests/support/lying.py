@@ -39,7 +39,7 @@ def frame(letter: bytes, payload: bytes) -> bytes:
     return _HEAD.pack(len(payload) + 1) + letter + payload
 
 
-def told(letter: bytes, value: object) -> bytes:
+def json_frame(letter: bytes, value: object) -> bytes:
     """Return one frame of JSON."""
     return frame(letter, json.dumps(value).encode())
 
@@ -51,7 +51,7 @@ def scan_part(**news: object) -> bytes:
 
 def end(number: object, trees: int = 1) -> bytes:
     """Return the end of a scan."""
-    return told(b"E", {"id": number, "now": 1, "trees": [[n, "present", 1, "ext4"] for n in range(trees)]})
+    return json_frame(b"E", {"id": number, "now": 1, "trees": [[n, "present", 1, "ext4"] for n in range(trees)]})
 
 
 def entry(name: object = "a", kind: object = "f", *fields: object) -> Row:
@@ -70,14 +70,14 @@ async def play_probe(process: asyncssh.SSHServerProcess[bytes], script: Script) 
         return cast("Asked", json.loads(body if body.startswith(b"{") else zlib.decompress(body)))
 
     hello = await request()
-    process.stdout.write(str(hello["marker"]).encode() + told(b"H", {"python": "3.10.0"}))
+    process.stdout.write(str(hello["marker"]).encode() + json_frame(b"H", {"python": "3.10.0"}))
     while True:
         asked = await request()
         if asked["do"] == "facts":
             facts = {"id": 1, "gpus": [], "host": "liar", "utc_offset": 0, "free": None, "python": "3.10.0"}
-            process.stdout.write(told(b"F", facts))
+            process.stdout.write(json_frame(b"F", facts))
         elif asked["do"] == "processes":
-            process.stdout.write(told(b"F", {"id": 2, "processes": 0}))
+            process.stdout.write(json_frame(b"F", {"id": 2, "processes": 0}))
         elif asked["do"] == "circumstances":
             unknown = {
                 "id": 3,
@@ -85,9 +85,11 @@ async def play_probe(process: asyncssh.SSHServerProcess[bytes], script: Script) 
                 "host": "liar",
                 "devices": [None] * len(cast("list[str]", asked["roots"])),
             }
-            process.stdout.write(told(b"F", unknown))
+            process.stdout.write(json_frame(b"F", unknown))
         elif asked["do"] == "links":
-            process.stdout.write(told(b"F", {"id": 4, "links": [None] * len(cast("list[object]", asked["links"]))}))
+            process.stdout.write(
+                json_frame(b"F", {"id": 4, "links": [None] * len(cast("list[object]", asked["links"]))})
+            )
         elif asked["do"] in {"scan", "read"}:
             answer = script(asked)
             for piece in [answer] if isinstance(answer, bytes) else answer:
@@ -213,7 +215,7 @@ class Liar:
                 continue
             yield from honest(number, Path(*trees[tree][:2]) / path, offset, length, verify)
         if not asked["more"]:
-            yield told(b"R", {"id": asked["id"]})
+            yield json_frame(b"R", {"id": asked["id"]})
 
 
 def row_of(path: Path) -> Row:
@@ -228,7 +230,7 @@ def row_of(path: Path) -> Row:
 def honest(number: int, path: Path, offset: int, length: int | None, verify: int | None) -> Iterator[bytes]:
     """Yield the true answer for a file."""
     if not path.is_file():
-        yield told(b"X", {"id": number, "reason": "vanished", "vanished": True})
+        yield json_frame(b"X", {"id": number, "reason": "vanished", "vanished": True})
         return
     content = path.read_bytes()
     yield from answered(number, content, row_of(path)[2:6], offset, length, verify)
@@ -244,11 +246,11 @@ def answered(
 ) -> Iterator[bytes]:
     """Yield the answer for a file of this content."""
     verified = None if verify is None else hashlib.sha256(content[verify:offset]).hexdigest()
-    yield told(b"O", {"id": number, "version": version, "verified": verified})
+    yield json_frame(b"O", {"id": number, "version": version, "verified": verified})
     wanted = content[offset:] if length is None else content[offset : offset + length]
     for start in range(0, len(wanted), _PIECE):
         yield frame(b"D", wanted[start : start + _PIECE])
-    yield told(b"C", {"id": number, "version": version, "sha256": hashlib.sha256(wanted).hexdigest()})
+    yield json_frame(b"C", {"id": number, "version": version, "sha256": hashlib.sha256(wanted).hexdigest()})
 
 
 def settled(directory: Path, seconds: float = 3600.0) -> None:

@@ -28,13 +28,13 @@ from harvestd.remote.api import (
     Chunk,
     Closed,
     Failed,
-    Glimpse,
+    OnPartialScan,
     Opened,
     OwnScan,
     ReadEvent,
     ReadRequest,
     Whole,
-    unseen,
+    ignore_partial,
 )
 from harvestd.safety.inputs import Circumstances
 
@@ -175,7 +175,7 @@ class ScriptedBox:
         self._told = told
         self._turn = 0
         self._garbled: Counter[str] = Counter()
-        self.looked = NEVER
+        self.last_scan_began = NEVER
 
     def _pass_time(self) -> None:
         self._turn += 1
@@ -187,11 +187,11 @@ class ScriptedBox:
             if change.deed is Deed.CUT:
                 raise Retry("the link broke, as the script says")
 
-    async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:
+    async def scan(self, on_partial: OnPartialScan = ignore_partial) -> Snapshot:
         """Show all; nothing was written within the last hour. What was glimpsed may be over when the look is whole."""
-        self.looked = time.monotonic()
+        self.last_scan_began = time.monotonic()
         for tree in TREES:
-            glimpse(tree, tuple(self._listing(tree).entries.values()))
+            on_partial(tree, tuple(self._listing(tree).entries.values()))
         for _ in range(_WHILE_GLIMPSED):
             await anyio.lowlevel.checkpoint()
         self._pass_time()
@@ -215,7 +215,7 @@ class ScriptedBox:
         """See `Box.scan_whole`."""
         return await self.scan()
 
-    def look_ahead(self) -> None:
+    def scan_ahead(self) -> None:
         """Begin nothing."""
 
     def scan_every(self, seconds: float | None) -> bool:  # noqa: ARG002  (the contract's)

@@ -21,15 +21,15 @@ _INNER = ("cr_await", "ag_await", "gi_yieldfrom")
 _A_WRITE = 1.0
 """Seconds that a line may look torn to one who reads while it is written."""
 
-Said = list[MutableMapping[str, Any]]
+EventLog = list[MutableMapping[str, Any]]
 """Events with their fields, in their order."""
 
 
-def events(said: Said, event: str, **fields: object) -> Said:
+def events(event_log: EventLog, event: str, **fields: object) -> EventLog:
     """Return the events of one name, as an operator sees them, whose fields have these values, compared as text."""
     return [
         one
-        for one in said
+        for one in event_log
         if (one["event"], one["log_level"] == "debug") == (event, False)
         and all(str(one.get(key)) == str(value) for key, value in fields.items())
     ]

@@ -132,7 +132,7 @@ def it_waits_for_a_command(scene: Scene) -> None:
     journal_of_it = "journalctl --unit=held --output=cat --no-pager"
     until(lambda: "held" in machine.say(journal_of_it).splitlines(), "the command holds the data root")
     machine.say("systemctl start --no-block harvestd")
-    until(lambda: said(scene, "service.waiting"), "service.waiting")
+    until(lambda: event_log(scene, "service.waiting"), "service.waiting")
     expect(machine.show("ActiveState"), "activating")
     machine.say("systemctl stop held")
     until(lambda: machine.show("ActiveState") == "active", "it is active")
@@ -143,7 +143,7 @@ def it_reloads(scene: Scene) -> None:
     """Reload by `systemctl`: the file is read, it is said, and nothing is restarted."""
     process = scene.machine.show("MainPID")
     scene.machine.say("systemctl reload harvestd")
-    until(lambda: said(scene, "config.reloaded"), "config.reloaded")
+    until(lambda: event_log(scene, "config.reloaded"), "config.reloaded")
     until(lambda: scene.machine.show("SubState") == "running", "the reload is over")
     expect(scene.machine.show("MainPID"), process)
 
@@ -153,7 +153,7 @@ def it_survives_an_invalid_reload(scene: Scene) -> None:
     process, good = scene.machine.show("MainPID"), scene.machine.read(CONFIG)
     scene.machine.write(CONFIG, good.replace("[poll]", "[poll]\nintervall = 1"))
     scene.machine.say("systemctl reload harvestd")
-    until(lambda: "poll.intervall" in str(said(scene, "config.rejected")), "config.rejected names the key")
+    until(lambda: "poll.intervall" in str(event_log(scene, "config.rejected")), "config.rejected names the key")
     scene.machine.write(CONFIG, good)
     expect(scene.machine.show("MainPID"), process)
     expect(scene.machine.show("ActiveState"), "active")
@@ -232,7 +232,7 @@ def it_stops_in_order(scene: Scene) -> None:
     machine.say("systemctl stop harvestd")
     took = float(machine.say("cut -d' ' -f1 /proc/uptime")) - float(before)
     expect((machine.show("Result"), machine.show("ExecMainStatus")), ("success", "0"))
-    if took > 7 or not said(scene, "service.stopping") or not said(scene, "service.stopped"):
+    if took > 7 or not event_log(scene, "service.stopping") or not event_log(scene, "service.stopped"):
         raise Failed(f"it did not stop in order, within {took:.1f} s")
     machine.write(CONFIG, machine.read(CONFIG).replace("2MiB/s", "unlimited"))
     machine.say("systemctl start harvestd")
@@ -347,7 +347,7 @@ def journal(scene: Scene) -> list[tuple[str, dict[str, object]]]:
     return [(each["PRIORITY"], json.loads(each["MESSAGE"])) for each in ours]
 
 
-def said(scene: Scene, event: str) -> list[dict[str, object]]:
+def event_log(scene: Scene, event: str) -> list[dict[str, object]]:
     """Return the events of one name."""
     return [each for _, each in journal(scene) if each["event"] == event]
 

@@ -28,12 +28,12 @@ def test_no_number_of_failures_is_too_many(failures: int) -> None:
 
 def test_a_file_that_fails_for_months_is_asked_for_every_five_minutes() -> None:
     """A file that can't be read for as long as a connection lasts costs a pause each time, and nothing else."""
-    troubles = FailureTracker("gpu-a")
+    failures = FailureTracker("gpu-a")
     for _ in range(FOR_MONTHS):
-        troubles.failed("/fs/a", "permission denied")
-        troubles.stuck("/fs/b", "it hangs")
-    assert 299 < troubles.pause(["/fs/a"]) <= 300
-    assert 299 < troubles.pause(["/fs/b"]) <= 300
+        failures.failed("/fs/a", "permission denied")
+        failures.stuck("/fs/b", "it hangs")
+    assert 299 < failures.pause(["/fs/a"]) <= 300
+    assert 299 < failures.pause(["/fs/b"]) <= 300
 
 
 def test_a_host_that_fails_for_months_is_tried_every_five_minutes() -> None:

@@ -45,11 +45,11 @@ async def test_a_service_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyError("something")
 
     failures = Bulkhead(Event.SERVICE_FAILED, lambda service: counted.update([service]))
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         await failures.keep_running("reports", fail_twice)
     assert runs == 3
     assert counted == {"reports": 2}
-    (told,) = events(said, "service.failed", service="reports")
+    (told,) = events(event_log, "service.failed", service="reports")
     assert isinstance(told["exc_info"], KeyError)
 
 
@@ -83,18 +83,18 @@ def test_the_same_failure_is_told_once_an_hour() -> None:
         with failures.containing(host):
             raise ValueError(text)
 
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         for number in range(5):
             fail("gpu-a", f"at {number}")
         fail("gpu-b", "x")
-        assert len(events(said, "host.failed", host="gpu-a")) == 1
-        assert len(events(said, "host.failed", host="gpu-b")) == 1
+        assert len(events(event_log, "host.failed", host="gpu-a")) == 1
+        assert len(events(event_log, "host.failed", host="gpu-b")) == 1
         clock.now = 3601
         fail("gpu-a", "again")
-        assert len(events(said, "host.failed", host="gpu-a")) == 2
+        assert len(events(event_log, "host.failed", host="gpu-a")) == 2
         failures.report("gpu-a", KeyError("another"))
-        assert len(events(said, "host.failed", host="gpu-a")) == 3
-    assert len(said) == 8
+        assert len(events(event_log, "host.failed", host="gpu-a")) == 3
+    assert len(event_log) == 8
 
 
 def test_memory_of_failures_is_bounded() -> None:
@@ -110,9 +110,9 @@ def test_a_full_disk_is_no_news() -> None:
     """Whoever fetches tells of it."""
     counted: Counter[str] = Counter()
     failures = Bulkhead(counted=lambda service: counted.update([service]))
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         failures.report("manifests", DiskFull("full"))
-    assert not events(said, "service.failed")
+    assert not events(event_log, "service.failed")
     assert not counted
 
 

@@ -23,11 +23,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from harvestd.api import metrics
-from harvestd.api.connection import Door, abort, error
+from harvestd.api.connection import Access, abort, error
 from harvestd.api.state import Source, state
 from harvestd.convention.structs import Immutable
 from harvestd.errors import HarvestError
-from harvestd.telemetry.event_buffer import RECENT, Reader, Remembered
+from harvestd.telemetry.event_buffer import RECENT, BufferedEvent, Reader
 
 BEAT: Final = 15.0
 """Seconds between two keep-alives."""
@@ -55,7 +55,7 @@ class Filter(Immutable):
         if self.level and self.level not in _LEVELS:
             raise ValueError(f"level must be one of {', '.join(_LEVELS)}")
 
-    def wants(self, event: Remembered) -> bool:
+    def wants(self, event: BufferedEvent) -> bool:
         """Return whether an event matches."""
         told = event.fields
         if self.level and _rank(str(told.get("level"))) < _rank(self.level):
@@ -88,7 +88,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
 
-        async def tell(content: str, *, more: bool = True) -> None:
+        async def write(content: str, *, more: bool = True) -> None:
             with anyio.fail_after(SLOWEST):
                 await send({"type": "http.response.body", "body": content.encode(), "more_body": more})
 
@@ -106,26 +106,26 @@ class EventStream(Response):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(watch, self._source.stopping.wait)
                     tasks.start_soon(watch, leave)
-                    await self._tell(reader, tell)
+                    await self._send_events(reader, write)
                     tasks.cancel_scope.cancel()
-            await tell("", more=False)
+            await write("", more=False)
         except* TimeoutError:
             await abort(scope, receive)
 
-    async def _tell(self, reader: Reader, tell: Callable[[str], Awaitable[None]]) -> None:
+    async def _send_events(self, reader: Reader, write: Callable[[str], Awaitable[None]]) -> None:
         while True:
             found, lost = reader.take()
             if lost:
-                await tell(_cut())
+                await write(_cut())
             texts = [f"id: {each.number}\ndata: {each.text}\n\n" for each in found if self._wanted.wants(each)]
             for start in range(0, len(texts), _AT_ONCE):
-                await tell("".join(texts[start : start + _AT_ONCE]))
+                await write("".join(texts[start : start + _AT_ONCE]))
             if not self._follow:
                 return
             with anyio.move_on_after(BEAT) as waiting:
-                await reader.news()
+                await reader.wait()
             if waiting.cancelled_caught:
-                await tell(": here\n\n")
+                await write(": here\n\n")
 
 
 _NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -138,7 +138,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 
 def application(source: Source) -> Starlette:
-    """Return the application for a daemon; each request must carry its `door` in its state."""
+    """Return the application for a daemon; each request must carry its `access` in its state."""
     requests = _Requests(source)
     commands: dict[str, Callable[[], None]] = {
         "scan": source.scan_now.ring,
@@ -155,10 +155,10 @@ def application(source: Source) -> Starlette:
             Route("/metrics", requests.metrics, methods=["GET"]),
             Route("/healthz", requests.healthz, methods=["GET"]),
             Route("/readyz", requests.readyz, methods=["GET"]),
-            *(Route(f"/v1/{name}", _command(name, deed), methods=["POST"]) for name, deed in commands.items()),
+            *(Route(f"/v1/{name}", _command(name, action), methods=["POST"]) for name, action in commands.items()),
         ],
-        middleware=[Middleware(_AtTheDoor)],
-        exception_handlers={HTTPException: _told},
+        middleware=[Middleware(_AccessMiddleware)],
+        exception_handlers={HTTPException: _http_error},
     )
 
 
@@ -186,21 +186,21 @@ class _Requests:
         return Response(metrics.metrics(self._source, await self._free_bytes()), media_type=metrics.CONTENT_TYPE)
 
     async def events(self, request: Request) -> Response:
-        asked = request.query_params
-        unknown = asked.keys() - {"host", "event", "level", "since", "follow"}
-        if unknown or any(len(value) > _LONGEST_FILTER for value in asked.values()):
+        query = request.query_params
+        unknown = query.keys() - {"host", "event", "level", "since", "follow"}
+        if unknown or any(len(value) > _LONGEST_FILTER for value in query.values()):
             return error(400, "the parameters are host, event, level, since and follow, each a short text")
-        since = asked.get("since", request.headers.get("last-event-id", "")) or None
+        since = query.get("since", request.headers.get("last-event-id", "")) or None
         if since is not None and not _NUMBER.fullmatch(since):
             return error(400, "since must be the number of an event")
-        if asked.get("follow", "1") not in {"0", "1"}:
+        if query.get("follow", "1") not in {"0", "1"}:
             return error(400, "follow must be 0 or 1")
         try:
-            wanted = Filter(asked.get("host", ""), asked.get("event", ""), asked.get("level", ""))
+            wanted = Filter(query.get("host", ""), query.get("event", ""), query.get("level", ""))
         except ValueError as e:
             return error(400, str(e))
         number = None if since is None else int(since)
-        return EventStream(self._source, wanted, number, follow=asked.get("follow") != "0")
+        return EventStream(self._source, wanted, number, follow=query.get("follow") != "0")
 
     async def healthz(self, _request: Request) -> Response:
         stuck = self._source.context.deadlines.overdue()
@@ -223,15 +223,15 @@ async def _read(question: Callable[[], dict[str, object]]) -> Response:
         return error(503, str(failed))
 
 
-def _command(name: str, deed: Callable[[], None]) -> Answer:
+def _command(name: str, action: Callable[[], None]) -> Answer:
     async def answer(_request: Request) -> Response:
-        deed()
+        action()
         return JSONResponse({"done": name}, 202)
 
     return answer
 
 
-async def _told(_request: Request, wrong: Exception) -> Response:
+async def _http_error(_request: Request, wrong: Exception) -> Response:
     """Answer starlette's errors: 404 and 405."""
     if not isinstance(wrong, HTTPException):
         raise wrong
@@ -240,13 +240,13 @@ async def _told(_request: Request, wrong: Exception) -> Response:
     return answer
 
 
-class _AtTheDoor:
+class _AccessMiddleware:
     """Middleware that refuses requests that the rules of `connection` do not allow."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        door: Door = scope["state"]["door"]
-        refusal = door.refusal(Request(scope))
+        access: Access = scope["state"]["access"]
+        refusal = access.refusal(Request(scope))
         await (refusal or self._app)(scope, receive, send)

@@ -27,7 +27,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from harvestd.convention.structs import Immutable
 
-PATIENCE: Final = 10.0
+TIMEOUT: Final = 10.0
 """Seconds for the complete head of a request to arrive."""
 MOST: Final = 64
 """Simultaneous connections; beyond twice as many they are dropped without an answer."""
@@ -46,7 +46,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Accept a connection, or drop it at once."""
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(PATIENCE, self._too_late)
+        self._deadline = self.loop.call_later(TIMEOUT, self._too_late)
         if len(self.connections) > 2 * MOST or not _is_own(transport.get_extra_info("socket")):
             transport.abort()
 
@@ -104,15 +104,15 @@ _HERE: Final = re.compile(r"(?:127(?:\.[0-9]{1,3}){3}|localhost|\[::1\])(?::[0-9
 _READING: Final = frozenset({"GET", "HEAD"})
 
 
-class OwnDoor(Immutable):
+class UnixSocketAccess(Immutable):
     """The Unix socket."""
 
-    def refusal(self, request: Request) -> Response | None:  # noqa: ARG002  (as the other door's)
+    def refusal(self, request: Request) -> Response | None:  # noqa: ARG002  (as the other class's)
         """Refuse nothing."""
         return None
 
 
-class LoopbackDoor(Immutable):
+class LoopbackAccess(Immutable):
     """The address on loopback."""
 
     token: bytes | None = None
@@ -130,7 +130,7 @@ class LoopbackDoor(Immutable):
         return None
 
 
-Door = OwnDoor | LoopbackDoor
+Access = UnixSocketAccess | LoopbackAccess
 
 
 def error(status: int, why: str) -> Response:

@@ -15,7 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from harvestd import __version__
-from harvestd.api.state import Source, standing_of_run
+from harvestd.api.state import Source, status_of_run
 from harvestd.harvest.metrics import POLL_BOUNDS
 from harvestd.planning.run_status import RunStatus
 from harvestd.safety.verdict import is_fresh
@@ -101,16 +101,16 @@ class _Daemon(Collector):
             "When the newest verdict on the host was made, in Unix time.",
             labels=["host"],
         )
-        told: dict[str, bool] = {}
+        all_safe: dict[str, bool] = {}
         oldest: dict[str, float] = {}
         for host in context.fleet.present.values():
-            judged = context.states.of(host.identity).verdict
-            if judged is not None:
+            timed = context.states.of(host.identity).verdict
+            if timed is not None:
                 # Where two hosts have one name for a moment, the name is safe only if both are.
-                fresh = is_fresh(abs(time.time() - judged.at), watched=True)
-                told[host.name] = told.get(host.name, True) and fresh and judged.verdict.is_safe
-                oldest[host.name] = min(oldest.get(host.name, judged.at), judged.at)
-        for name, is_safe in told.items():
+                fresh = is_fresh(abs(time.time() - timed.at), watched=True)
+                all_safe[host.name] = all_safe.get(host.name, True) and fresh and timed.verdict.is_safe
+                oldest[host.name] = min(oldest.get(host.name, timed.at), timed.at)
+        for name, is_safe in all_safe.items():
             safe.add_metric([escaped(name)], float(is_safe))
             made.add_metric([escaped(name)], oldest[name])
         yield from (safe, made)
@@ -128,7 +128,7 @@ class _Daemon(Collector):
     def _of_runs(self) -> Metric:
         context, now = self._source.context, time.time()
         runs = context.catalogue.knowledge.runs() if context.catalogue_opened.is_set() else []
-        counts = Counter(standing_of_run(run, self._source, now).status for run in runs)
+        counts = Counter(status_of_run(run, self._source, now).status for run in runs)
         family = GaugeMetricFamily("harvestd_runs", "Training runs that were ever seen, by state.", labels=["state"])
         for status in RunStatus:
             family.add_metric([status.value], float(counts[status]))

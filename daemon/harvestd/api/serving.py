@@ -17,7 +17,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from harvestd.api.application import application
-from harvestd.api.connection import MOST, Connection, Door, LoopbackDoor, OwnDoor
+from harvestd.api.connection import MOST, Access, Connection, LoopbackAccess, UnixSocketAccess
 from harvestd.api.state import Source
 from harvestd.errors import ExitCode, Fatal
 from harvestd.settings.sections import Api
@@ -26,7 +26,7 @@ from harvestd.store.sockets import listening, socket_path
 from harvestd.telemetry.event_buffer import RECENT
 
 _LARGEST_HEAD: Final = 16 * 1024
-_LAST_WORDS: Final = 1.0
+_LAST_MESSAGES: Final = 1.0
 """Seconds for answers in progress at the end."""
 _MOST_TOKEN: Final = 4_096
 _SHORTEST_TOKEN: Final = 16
@@ -58,17 +58,17 @@ async def served(source: Source) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         if settings.api.socket:
             listener = stack.enter_context(listening(socket_path(settings)))
-            await stack.enter_async_context(_answered(listener, OwnDoor(), config))
+            await stack.enter_async_context(_answered(listener, UnixSocketAccess(), config))
         if settings.api.listen:
-            door = LoopbackDoor(await anyio.to_thread.run_sync(_token, settings.api.token_file))
+            access = LoopbackAccess(await anyio.to_thread.run_sync(_token, settings.api.token_file))
             listener = stack.enter_context(_bound(settings.api))
-            await stack.enter_async_context(_answered(listener, door, config))
+            await stack.enter_async_context(_answered(listener, access, config))
         stack.callback(source.stopping.set)
         yield
 
 
 @asynccontextmanager
-async def _answered(listener: socket.socket, door: Door, config: Config) -> AsyncIterator[None]:
+async def _answered(listener: socket.socket, access: Access, config: Config) -> AsyncIterator[None]:
     """Accept connections during the body, and wait a moment for them to finish afterwards.
 
     Each socket counts its own connections: a full loopback socket does not block the Unix socket.
@@ -78,7 +78,7 @@ async def _answered(listener: socket.socket, door: Door, config: Config) -> Asyn
     loop = asyncio.get_running_loop()
 
     def connection() -> Connection:
-        return Connection(config=config, server_state=state, app_state={"door": door})
+        return Connection(config=config, server_state=state, app_state={"access": access})
 
     if listener.family == socket.AF_UNIX:
         server = await loop.create_unix_server(connection, sock=listener)
@@ -93,12 +93,12 @@ async def _answered(listener: socket.socket, door: Door, config: Config) -> Asyn
 
 async def _ended(state: ServerState) -> None:
     """Wait a moment for answers in progress to finish; then drop all connections."""
-    with anyio.move_on_after(_LAST_WORDS, shield=True):
+    with anyio.move_on_after(_LAST_MESSAGES, shield=True):
         while state.tasks:  # noqa: ASYNC110  (uvicorn has no event for the end of its tasks)
             await anyio.sleep(0.01)
     for each in list(state.connections):
         each.shutdown()
-    with anyio.move_on_after(_LAST_WORDS, shield=True):
+    with anyio.move_on_after(_LAST_MESSAGES, shield=True):
         while state.tasks:  # noqa: ASYNC110  (the same)
             await anyio.sleep(0.01)
 

@@ -26,7 +26,7 @@ from harvestd.harvest.transfer.pool import TransferProgress
 from harvestd.inventory.host import Host
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import RunRecord
-from harvestd.planning.run_status import Standing, standing
+from harvestd.planning.run_status import CurrentStatus, current_status
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.serialize import plain
 
@@ -60,13 +60,13 @@ class Source:
         self.scan_now.ring()
 
 
-def standing_of_run(run: RunRecord, source: Source, now: float) -> Standing:
+def status_of_run(run: RunRecord, source: Source, now: float) -> CurrentStatus:
     """Return the standing of a run at `now` (Unix time), from its record and the host that showed it first."""
     hosts, tally = source.context.fleet.hosts, source.tally.hosts.get(run.host)
     seen_at = None if tally is None else tally.last_success
-    return standing(
+    return current_status(
         finished=run.finished,
-        trouble=run.trouble,
+        problem=run.problem,
         step_at=run.step_at,
         host_seen_at=None if seen_at is None else seen_at.timestamp(),
         host_is_gone=hosts is not None and run.host not in hosts,
@@ -86,7 +86,7 @@ def state(source: Source, free_bytes: int) -> Document:
     knowledge = context.catalogue.knowledge if context.catalogue_opened.is_set() else PlanningIndex()
     present = sorted(context.fleet.present.values(), key=lambda host: host.name)
     runs = knowledge.runs()
-    standing_of = partial(standing_of_run, source=source, now=time.time())
+    status_of = partial(status_of_run, source=source, now=time.time())
     return {
         "version": VERSION,
         "at": time.time(),
@@ -99,8 +99,8 @@ def state(source: Source, free_bytes: int) -> Document:
             "free_bytes": free_bytes,
         },
         "hosts": [_host(host, context, tally.of(host.name)) for host in present],
-        "transfers": [_transfer(way) for way in context.transfers.all()],
-        "runs": [_run(run, knowledge, standing_of(run)) for run in islice(sorted(runs, key=_order), _MOST_RUNS)],
+        "transfers": [_transfer(transfer) for transfer in context.transfers.all()],
+        "runs": [_run(run, knowledge, status_of(run)) for run in islice(sorted(runs, key=_order), _MOST_RUNS)],
         "counts": {
             "hosts": len(present),
             "connected": len(tally.connected),
@@ -113,7 +113,7 @@ def state(source: Source, free_bytes: int) -> Document:
 
 
 def _host(host: Host, context: Context, tally: HostTally) -> Document:
-    judged = context.states.of(host.identity).verdict
+    timed = context.states.of(host.identity).verdict
     view = HostView(
         host.name,
         host.address,
@@ -123,11 +123,11 @@ def _host(host: Host, context: Context, tally: HostTally) -> Document:
         method=tally.method,
         first_seen=tally.first_seen,
         pending_bytes=tally.pending,
-        judged=None if judged is None else _cut(judged).record_of(host),
+        judged=None if timed is None else _cut(timed).record_of(host),
     )
     document = view.document(watched=True)
-    if judged is not None:
-        document["verdict"] = _verdict(document["verdict"], judged)
+    if timed is not None:
+        document["verdict"] = _verdict(document["verdict"], timed)
     before = {
         "source": host.source,
         "hardware": host.hardware or host.instance_type,
@@ -142,29 +142,29 @@ def _host(host: Host, context: Context, tally: HostTally) -> Document:
     return _escaped(document | before)
 
 
-def _cut(judged: Judged) -> Judged:
+def _cut(timed: Judged) -> Judged:
     """Return a verdict with its first reasons and losses."""
-    whole = judged.verdict
+    whole = timed.verdict
     named = replace(
         whole,
         reasons=whole.reasons[:_MOST_NAMED],
         losses=whole.losses[:_MOST_NAMED],
         survives=whole.survives[:_MOST_NAMED],
     )
-    return replace(judged, verdict=named)
+    return replace(timed, verdict=named)
 
 
-def _verdict(document: Document, judged: Judged) -> Document:
+def _verdict(document: Document, timed: Judged) -> Document:
     """Return the document of a verdict that was cut, with the sums of the whole one and its earlier keys."""
-    whole, left = judged.verdict, judged.verdict.left
+    whole, left = timed.verdict, timed.verdict.left
     is_safe = document["fresh"] and whole.is_safe
     return document | {
         "safe": is_safe,
         "bytes_outstanding": whole.outstanding,
         "seconds_left": None if left is None or not document["fresh"] else left.total_seconds(),
         "is_safe": is_safe,
-        "at": judged.at,
-        "idle_since": judged.idle_since,
+        "at": timed.at,
+        "idle_since": timed.idle_since,
         "outstanding_bytes": whole.outstanding,
         "losses": [loss | {"size_bytes": loss["bytes"]} for loss in document["losses"]],
     }
@@ -175,14 +175,14 @@ def _escaped(document: Document) -> Document:
     return escaped if isinstance(escaped, dict) else {}
 
 
-def _transfer(way: TransferProgress) -> Document:
+def _transfer(transfer: TransferProgress) -> Document:
     return {
-        "host": plain(way.host),
-        "what": plain(way.place),
-        "moved_bytes": way.moved,
-        "size_bytes": way.size,
-        "rate": way.rate,
-        "seconds_left": way.seconds_left,
+        "host": plain(transfer.host),
+        "what": plain(transfer.place),
+        "moved_bytes": transfer.moved,
+        "size_bytes": transfer.size,
+        "rate": transfer.rate,
+        "seconds_left": transfer.seconds_left,
     }
 
 
@@ -191,7 +191,7 @@ def _order(run: RunRecord) -> tuple[bool, tuple[int, ...], str]:
     return run.is_over, tuple(-ord(character) for character in run.name), run.host
 
 
-def _run(run: RunRecord, knowledge: PlanningIndex, found: Standing) -> Document:
+def _run(run: RunRecord, knowledge: PlanningIndex, found: CurrentStatus) -> Document:
     experiment = None if run.experiment is None else knowledge.experiment(run.experiment).directory
     return _escaped(run_document(run, experiment, found) | {"state_since": found.since})
 

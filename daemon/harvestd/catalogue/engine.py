@@ -51,10 +51,10 @@ Change = Callable[[Connection], object]
 """Statements of one writer; runs in a transaction that it may share with others."""
 
 
-def open_engine(state_dir: Path, *, patience: float = _BUSY_SECONDS) -> Engine:
+def open_engine(state_dir: Path, *, timeout: float = _BUSY_SECONDS) -> Engine:
     """Open or create the database below `state_dir`; raise `Fatal` if SQLite's locks are unreliable there.
 
-    `patience`: seconds to wait while another process writes.
+    `timeout`: seconds to wait while another process writes.
     """
     filesystem = _filesystem_of(state_dir)
     if filesystem in NETWORK_FILESYSTEMS | _REMOTE_FUSE:
@@ -64,7 +64,7 @@ def open_engine(state_dir: Path, *, patience: float = _BUSY_SECONDS) -> Engine:
         )
     path = state_dir / FILE_NAME
     engine = create_engine(
-        f"sqlite:///{path}", connect_args={"timeout": patience, "check_same_thread": False}, pool_size=2
+        f"sqlite:///{path}", connect_args={"timeout": timeout, "check_same_thread": False}, pool_size=2
     )
 
     @event.listens_for(engine, "connect")
@@ -252,10 +252,10 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._turn = anyio.Lock()
+        self._lock = anyio.Lock()
         # A catalogue in memory has one connection for everything.
         is_single = isinstance(engine.pool, StaticPool)
-        self._reading: anyio.Lock | anyio.Semaphore = self._turn if is_single else anyio.Semaphore(_READERS)
+        self._reading: anyio.Lock | anyio.Semaphore = self._lock if is_single else anyio.Semaphore(_READERS)
         self._queue: list[_Pending] = []
 
     async def write(self, change: Change) -> None:
@@ -269,7 +269,7 @@ class Database:
         mine = _Pending(change)
         self._queue.append(mine)
         with anyio.CancelScope(shield=True):
-            async with self._turn:
+            async with self._lock:
                 if not mine.done:
                     changes, self._queue = self._queue, []
                     await self._committed(changes, mine)
@@ -313,9 +313,9 @@ class Database:
     async def read(self, query: Callable[[Connection], _Value]) -> _Value:
         """Return the result of `query`, which should take milliseconds. Raise `HaltedForSafety` if that fails."""
         async with self._reading:
-            return await anyio.to_thread.run_sync(self._answer, query)
+            return await anyio.to_thread.run_sync(self._run_query, query)
 
-    def _answer(self, query: Callable[[Connection], _Value]) -> _Value:
+    def _run_query(self, query: Callable[[Connection], _Value]) -> _Value:
         with translated(), self.engine.connect() as connection:
             return query(connection)
 

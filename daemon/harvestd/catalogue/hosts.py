@@ -20,7 +20,7 @@ from harvestd.catalogue.engine import Database, insert, update_one
 from harvestd.catalogue.entries import GONE, Decision, HostRecord, ReleaseOutcome, VerdictRecord
 from harvestd.catalogue.stored_records import host_id
 from harvestd.convention.scan.model import LeftOut
-from harvestd.planning.left_behind import Fates, Lines, kept_on_record
+from harvestd.planning.left_behind import EntryStates, Lines, kept_on_record
 from harvestd.planning.requests import RequestKind
 
 _KEPT = 3_600.0
@@ -229,9 +229,9 @@ class LeftOutRecords:
             of_host = found.setdefault((row.identity, row.host), {})
             of_host.setdefault(row.experiment_id, []).append(rows.left_out_of(row))
         for (identity, host), groups in found.items():
-            self._learn(identity, host, groups)
+            self._add_lines(identity, host, groups)
 
-    def _learn(self, identity: str | None, host: str, groups: Mapping[str | None, Iterable[LeftOut]]) -> None:
+    def _add_lines(self, identity: str | None, host: str, groups: Mapping[str | None, Iterable[LeftOut]]) -> None:
         known = self._unidentified if identity is None else self._hosts
         of_host = known.setdefault(identity or host, _OfHost(host, {}))
         of_host.name = host
@@ -251,16 +251,18 @@ class LeftOutRecords:
         hosts = sorted((*self._hosts.values(), *self._unidentified.values()), key=lambda each: each.name)
         return [(each.name, entry) for each in hosts for entry in each.lines.get(experiment, ())]
 
-    async def save(self, host: str, identity: str, left_out: Lines, fates: Fates | None = None) -> set[str | None]:
+    async def save(
+        self, host: str, identity: str, left_out: Lines, states: EntryStates | None = None
+    ) -> set[str | None]:
         """Record what is left out on a host; return the experiments with changes.
 
-        A recorded line that is not left out any more stays if `fates` reports it as gone or unseen; without `fates` it
-        is replaced. Lines without an identity that have the host's name become this host's.
+        A recorded line that is not left out any more stays if `states` reports it as gone or unseen; without `states`
+        it is replaced. Lines without an identity that have the host's name become this host's.
         """
         before, unidentified, own = self.on(host, identity), self._unidentified.get(host), self._hosts.get(identity)
         now = {experiment: entries for experiment, entries in left_out.items() if entries}
-        if fates is not None:
-            now = kept_on_record(before, now, fates, time.time())
+        if states is not None:
+            now = kept_on_record(before, now, states, time.time())
         changed = {each for each in before.keys() | now.keys() if before.get(each) != now.get(each)}
         is_renamed = own is not None and own.name != host
         written = set(before.keys() | now.keys()) if is_renamed or unidentified is not None else changed
@@ -285,10 +287,10 @@ class LeftOutRecords:
         self._unidentified.pop(host, None)
         return written if is_renamed else changed
 
-    def learn(self, lines: Iterable[tuple[str, str | None, LeftOut]]) -> None:
+    def add_restored(self, lines: Iterable[tuple[str, str | None, LeftOut]]) -> None:
         """Add lines that were recorded elsewhere, as (host, experiment, entry), without an identity."""
         for host, experiment, entry in lines:
-            self._learn(None, host, {experiment: (entry,)})
+            self._add_lines(None, host, {experiment: (entry,)})
 
 
 def row_of(host: str, number: int | None, experiment: str | None, entry: LeftOut) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class FileLoader:
     def __init__(self, database: Database, knowledge: PlanningIndex) -> None:
         self._database = database
         self._knowledge = knowledge
-        self._turn = anyio.Lock()
+        self._lock = anyio.Lock()
         """Held while sections are loaded or dropped."""
         self.leases: set[Lease] = set()
         self._unused: dict[Section, float] = {}
@@ -117,7 +117,7 @@ class FileLoader:
     async def _load_sections(self, sections: Iterable[Section]) -> None:
         wanted = set(sections)
         while True:
-            async with self._turn:
+            async with self._lock:
                 batch = sorted(self._knowledge.unloaded(wanted))[:_SECTIONS]
                 if not batch:
                     return
@@ -131,12 +131,12 @@ class FileLoader:
 
     async def drop_unused(self, now: float) -> None:
         """Drop the sections that have not been needed for `KEPT` seconds; `now` is in monotonic seconds."""
-        async with self._turn:
+        async with self._lock:
             await self._drop(self._due(now))
 
     async def drop(self, sections: Collection[Section], storages: Collection[str]) -> None:
         """Drop these sections, and those of all files from `storages`, as far as no lease needs them."""
-        async with self._turn:
+        async with self._lock:
             unneeded = self._knowledge.sections_of_storages(storages).union(sections) - self._needed()
             await self._drop(sorted(unneeded))
 

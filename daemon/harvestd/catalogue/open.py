@@ -83,19 +83,19 @@ def load_knowledge(connection: Connection) -> PlanningIndex:
     """Return the index for planners. Files are not loaded yet."""
     knowledge = PlanningIndex()
     for experiment in experiments(connection):
-        knowledge.learn_experiment(experiment)
+        knowledge.add_experiment(experiment)
     for row in connection.execute(rows.runs()):
         run = rows.run_of(row)
         if run.experiment is not None:
             knowledge.experiment(run.experiment)  # an unknown one is an error
-        knowledge.learn_run(run)
+        knowledge.add_run(run)
     knowledge.mark_unloaded(stored_files.sections(connection), stored_files.storages(connection))
     for row in connection.execute(rows.eval_links()):
-        knowledge.learn_eval_link(rows.eval_link_of(row))
+        knowledge.add_eval_link(rows.eval_link_of(row))
     for path, target in links(connection).items():
-        knowledge.learn_link(path, target)
+        knowledge.add_link(path, target)
     for row in connection.execute(rows.requests()):
-        knowledge.learn_request(rows.request_of(row))
+        knowledge.add_request(rows.request_of(row))
     return knowledge
 
 

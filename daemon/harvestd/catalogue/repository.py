@@ -22,7 +22,7 @@ from harvestd.catalogue.hosts import Devices, Hosts, LeftOutRecords, Releases, V
 from harvestd.catalogue.journal import Transfers, add_intent, drop_intents, open_intents
 from harvestd.catalogue.loading import FileLoader
 from harvestd.catalogue.requests import Requests
-from harvestd.catalogue.restore import Restoring
+from harvestd.catalogue.restore import RecordRestorer
 from harvestd.catalogue.state_dir import InconsistentRows
 from harvestd.catalogue.stored_records import (
     add_experiment,
@@ -86,7 +86,7 @@ class Catalogue:
         """Decisions about releasing hosts."""
         self.requests = Requests(database, knowledge)
         self.left_out = LeftOutRecords(database)
-        self.restoring = Restoring(database, knowledge, self.left_out)
+        self.restoring = RecordRestorer(database, knowledge, self.left_out)
         self.discovering = KeyedLocks()
         """By a run's directory name: held from the check whether a run is new until it is recorded."""
         self._changing = KeyedLocks()
@@ -106,8 +106,8 @@ class Catalogue:
 
         with self.knowledge.reserved(experiment.directory):
             await self._database.write(change)
-            self.knowledge.learn_experiment(experiment)
-            self.knowledge.learn_run(run)
+            self.knowledge.add_experiment(experiment)
+            self.knowledge.add_run(run)
 
     async def save_experiment(self, experiment: ExperimentRecord) -> None:
         """Record changes to an experiment whose directory stays the same.
@@ -115,7 +115,7 @@ class Catalogue:
         Raise `InconsistentRows` if it was changed since the record was read.
         """
         await self._database.write(partial(replace_experiment, experiment=experiment))
-        self.knowledge.learn_experiment(_next_version(experiment))
+        self.knowledge.add_experiment(_next_version(experiment))
 
     async def intend_rename(self, experiment: ExperimentRecord, name: ExperimentName | None) -> None:
         """Record the name to which an experiment's directory is about to be renamed; None: no rename."""
@@ -156,11 +156,11 @@ class Catalogue:
             self.knowledge.forget_file(file)
         for path in links:
             self.knowledge.forget_link(path)
-        self.knowledge.learn_experiment(_next_version(after))
+        self.knowledge.add_experiment(_next_version(after))
         for file in files:
-            self.knowledge.learn_file(file)
+            self.knowledge.add_file(file)
         for path, target in moved.items():
-            self.knowledge.learn_link(path, target)
+            self.knowledge.add_link(path, target)
 
     async def record_gone(self, experiment: ExperimentRecord) -> None:
         """Record, in one transaction, that a person removed an experiment's directory with its content."""
@@ -183,7 +183,7 @@ class Catalogue:
             self.knowledge.forget_file(file)
         for path in links:
             self.knowledge.forget_link(path)
-        self.knowledge.learn_experiment(_next_version(after))
+        self.knowledge.add_experiment(_next_version(after))
 
     async def change_run(self, key: tuple[str, str], change: Callable[[RunRecord], RunRecord]) -> RunRecord | None:
         """Replace a run's record by the result of `change`; return it, None if the run is unknown.
@@ -198,14 +198,14 @@ class Catalogue:
             if after == before:
                 return before
             await self._database.write(partial(replace_run, run=after))
-            learned = _next_version(after)
-            self.knowledge.learn_run(learned)
-            return learned
+            indexed = _next_version(after)
+            self.knowledge.add_run(indexed)
+            return indexed
 
     async def add_run(self, run: RunRecord) -> None:
         """Record a new run of an experiment on record, or of none; use `change_run` for one that is on record."""
         await self._database.write(partial(add_runs, runs=[run]))
-        self.knowledge.learn_run(run)
+        self.knowledge.add_run(run)
 
     async def move_run(self, key: tuple[str, str], change: Callable[[RunRecord], RunRecord]) -> RunRecord | None:
         """Record that a run has the remote path that `change` returns, with its files and requests.
@@ -232,11 +232,11 @@ class Catalogue:
             stored_files.save(connection, files)
 
         await self._database.write(change)
-        learned = _next_version(after)
-        self.knowledge.move_run(before, learned)
+        indexed = _next_version(after)
+        self.knowledge.move_run(before, indexed)
         for file in files:
-            self.knowledge.learn_file(file)
-        return learned
+            self.knowledge.add_file(file)
+        return indexed
 
     async def save_eval_links(self, links: Sequence[EvalLink]) -> None:
         """Record the contents of eval_config.yaml files, in one transaction."""
@@ -251,7 +251,7 @@ class Catalogue:
         if links:
             await self._database.write(change)
         for link in links:
-            self.knowledge.learn_eval_link(link)
+            self.knowledge.add_eval_link(link)
 
     async def intend(self, files: Sequence[FileRecord], moved_from: Sequence[LocalPath] = ()) -> Intent:
         """Record files before publishing, so that after a crash they are not mistaken for a person's files.
@@ -284,7 +284,7 @@ class Catalogue:
             for file in gone:
                 self.knowledge.forget_file(file)
             for file in files:
-                self.knowledge.learn_file(file)
+                self.knowledge.add_file(file)
 
     def _replaced_by(self, file: FileRecord) -> FileRecord | None:
         """Return the record at a file's local path if it belongs to another experiment, so that its row is another."""
@@ -329,7 +329,7 @@ class Catalogue:
             add_links(connection, {path: target})
 
         await self._database.write(change)
-        self.knowledge.learn_link(path, target)
+        self.knowledge.add_link(path, target)
 
     async def intents(self) -> list[Intent]:
         """Return the intents that the last process left open, oldest first."""

@@ -23,17 +23,17 @@ from harvestd.catalogue.stored_records import host_id, volume_id
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.requests import Request, RequestKind
 
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 """Seconds to wait for the write lock."""
 
 
-def ask(state_dir: Path, kind: RequestKind, run: tuple[str, str], detail: Mapping[str, object]) -> int:
+def record_request(state_dir: Path, kind: RequestKind, run: tuple[str, str], detail: Mapping[str, object]) -> int:
     """Record a request for a run, given by its key, in an existing catalogue; return the request's id.
 
     Blocks until it is on disk. Raise `HaltedForSafety` if it can't be written.
     """
     request = Request(0, kind, *run, asked_at=time.time(), detail=detail)
-    engine = open_engine(state_dir, patience=_PATIENCE)
+    engine = open_engine(state_dir, timeout=_TIMEOUT)
     try:
         with translated(), writing(engine) as connection:
             return add_request(connection, request)
@@ -114,7 +114,7 @@ class Requests:
 
             await self._database.write(change)
         for request in taken:
-            self._knowledge.learn_request(request)
+            self._knowledge.add_request(request)
         return taken
 
     async def settle(self, request: Request, outcome: str) -> bool:
@@ -127,5 +127,5 @@ class Requests:
         await self._database.write(lambda connection: changed.append(connection.execute(statement).rowcount))
         if changed != [1]:
             return False
-        self._knowledge.learn_request(settled)
+        self._knowledge.add_request(settled)
         return True

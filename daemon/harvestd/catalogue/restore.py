@@ -20,7 +20,7 @@ from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord, s
 from harvestd.planning.requests import Request
 
 
-class ReadBack(Immutable):
+class RestoredRecords(Immutable):
     """Everything that the manifests and files of a data root contain."""
 
     experiments: Sequence[ExperimentRecord] = ()
@@ -33,7 +33,7 @@ class ReadBack(Immutable):
     """As (host, experiment, entry)."""
 
 
-class Restoring:
+class RecordRestorer:
     """Writes restored rows."""
 
     def __init__(self, database: Database, knowledge: PlanningIndex, left_out: LeftOutRecords) -> None:
@@ -54,7 +54,7 @@ class Restoring:
         kept = connection.execute(select(table.value).where(table.key == schema.ORPHANS)).scalar()
         self.orphans = Orphans() if kept is None else rows.orphans_of(kept)
 
-    async def restore(self, found: ReadBack) -> None:
+    async def restore(self, found: RestoredRecords) -> None:
         """Record everything, and that nothing is pending any more. Raise `HaltedForSafety` if that fails."""
         left_out = [row_of(host, None, experiment, entry) for host, experiment, entry in found.left_out]
         numbers: list[int] = []
@@ -71,12 +71,12 @@ class Restoring:
 
         await self._database.write(change)
         self.is_pending = False
-        self._learn(found.experiments, found.runs, found.files)
+        self._index_rows(found.experiments, found.runs, found.files)
         for path, target in found.links.items():
-            self._knowledge.learn_link(path, target)
+            self._knowledge.add_link(path, target)
         for number, request in zip(numbers, found.requests, strict=True):
-            self._knowledge.learn_request(replace(request, id=number))
-        self._left_out.learn(found.left_out)
+            self._knowledge.add_request(replace(request, id=number))
+        self._left_out.add_restored(found.left_out)
 
     async def adopt(self, adopted: Orphans, experiments: Sequence[ExperimentRecord]) -> None:
         """Record `adopted`, with the new experiments to which they belong, and delete all orphans.
@@ -92,14 +92,14 @@ class Restoring:
 
         await self._database.write(change)
         self.orphans = Orphans()
-        self._learn(experiments, adopted.runs, adopted.files)
+        self._index_rows(experiments, adopted.runs, adopted.files)
 
-    def _learn(
+    def _index_rows(
         self, experiments: Sequence[ExperimentRecord], runs: Sequence[RunRecord], files: Sequence[FileRecord]
     ) -> None:
         for experiment in experiments:
-            self._knowledge.learn_experiment(experiment)
+            self._knowledge.add_experiment(experiment)
         for run in runs:
-            self._knowledge.learn_run(run)
+            self._knowledge.add_run(run)
         # The files stay in the database until they are needed.
         self._knowledge.mark_unloaded(sections_of(files), {file.storage for file in files})

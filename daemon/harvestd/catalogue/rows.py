@@ -19,7 +19,7 @@ from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.snapshot import Version
 from harvestd.planning.records import EvalLink, ExperimentRecord, FileRecord, RunRecord
 from harvestd.planning.requests import Request, RequestKind
-from harvestd.planning.run_status import RunStatus, RunTrouble
+from harvestd.planning.run_status import RunProblem, RunStatus
 from harvestd.safety.verdict import text_of, verdict_of_text
 
 
@@ -65,7 +65,7 @@ def run_row(run: RunRecord, volume_id: int) -> dict[str, Any]:
         "writer": run.writer,
         "identity": run.identity,
         "step_at": run.step_at,
-        "trouble": asdict(run.trouble) if run.trouble else None,
+        "trouble": asdict(run.problem) if run.problem else None,
     }
     return {
         "id": run.id,
@@ -110,13 +110,13 @@ def run_of(row: Any) -> RunRecord:  # noqa: ANN401  (a row of the query above, o
         writer=facts.get("writer"),
         identity=facts.get("identity"),
         step_at=facts.get("step_at"),
-        trouble=_trouble_of(facts.get("trouble")),
+        problem=_problem_of(facts.get("trouble")),
         row_version=row.row_version,
     )
 
 
-def _trouble_of(facts: dict[str, Any] | None) -> RunTrouble | None:
-    return RunTrouble(RunStatus(facts["status"]), facts["since"]) if facts else None
+def _problem_of(facts: dict[str, Any] | None) -> RunProblem | None:
+    return RunProblem(RunStatus(facts["status"]), facts["since"]) if facts else None
 
 
 def eval_link_row(link: EvalLink, volume_id: int) -> dict[str, Any]:

@@ -16,31 +16,31 @@ import anyio.to_thread
 
 from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
-from harvestd.catalogue.requests import ask
+from harvestd.catalogue.requests import record_request
 from harvestd.cli.daemon import daemon_pid, holder_of
 from harvestd.cli.output import units, verdict_page
 from harvestd.cli.requests import Line
 from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, Fatal
 from harvestd.harvest.context import limits_of
-from harvestd.harvest.host.passes import Found, find_hosts, looked_at_once, watching_alone
-from harvestd.harvest.verdict.requests import to_answer
+from harvestd.harvest.host.passes import Found, find_hosts, verdict_of_one_scan, watching_alone
+from harvestd.harvest.verdict.requests import answer_seconds
 from harvestd.inventory.providers import StaticHosts
 from harvestd.planning.requests import REFUSED, Request, RequestKind
-from harvestd.safety.verdict import Answer, Reason, ReasonKind, Verdict
+from harvestd.safety.verdict import Reason, ReasonKind, Verdict, VerdictAnswer
 from harvestd.settings import Settings
 from harvestd.store.lock import Held
 from harvestd.telemetry.sanitize import escaped
 
 _LISTEN_EVERY: Final = 0.2
-_LOOK_EVERY: Final = 1.0
+_CHECK_EVERY: Final = 1.0
 """Seconds between two queries of the catalogue: for an answer, and for a verdict that changed."""
 _ANEW: Final = 300.0
 _SOON: Final = 2.0
 """Seconds between two requests: at most, and at least."""
 _LOCK_AGAIN: Final = 0.5
 """Seconds between two checks of which process holds the data root."""
-_LAST_LOOK: Final = 10.0
+_LAST_SCAN: Final = 10.0
 """Seconds for a full scan that began just before the time was over."""
 _UNTAKEN: Final = 30.0
 """Seconds within which a daemon, even one that is starting, reads a request."""
@@ -60,7 +60,7 @@ class Subject(Immutable):
         """Seconds after which a daemon has answered a request about the host."""
         tables = (table.connect_timeout for table in self.settings.hosts if table.name == self.name)
         connect_timeout = max(filter(None, tables), default=self.settings.ssh.connect_timeout)
-        return to_answer(connect_timeout, limits_of(self.settings))
+        return answer_seconds(connect_timeout, limits_of(self.settings))
 
 
 def subject_of(settings: Settings, name: str) -> Subject:
@@ -76,23 +76,23 @@ def subject_of(settings: Settings, name: str) -> Subject:
         return Subject(settings, name, seen[0])
     found = anyio.run(find_hosts, settings, [name])
     if not found.hosts:
-        raise _nobody_says(found)
+        raise _unknown_host(found)
     return Subject(settings, name, found.hosts[0].identity)
 
 
-def _nobody_says(found: Found) -> Fatal:
+def _unknown_host(found: Found) -> Fatal:
     why = found.failures[0]
     return Fatal(str(why), hint=why.hint, exit_code=ExitCode.NOT_SAFE)
 
 
 @asynccontextmanager
-async def attended(subject: Subject, line: Line, patience: timedelta) -> AsyncIterator[None]:
+async def attended(subject: Subject, line: Line, limit: timedelta) -> AsyncIterator[None]:
     """Have requests answered during the body: by the running daemon, or by this process for this host alone.
 
     A command that holds the data root, such as `once`, answers none and ends by itself: wait for that. Raise `Held`
-    where it has not ended within `patience`.
+    where it has not ended within `limit`.
     """
-    end = time.monotonic() + patience.total_seconds()
+    end = time.monotonic() + limit.total_seconds()
     async with AsyncExitStack() as stack:
         while True:
             found = await anyio.to_thread.run_sync(holder_of, subject.settings)
@@ -113,10 +113,10 @@ async def verdict_alone(subject: Subject, line: Line) -> VerdictRecord:
     """Scan a host once, where no daemon runs. Raise `Fatal`: 7 where one started meanwhile, or as `subject_of`."""
     found = await find_hosts(subject.settings, [subject.name])
     if not found.hosts:
-        raise _nobody_says(found)
+        raise _unknown_host(found)
     host = found.hosts[0]
     line.say(f"{subject.name}: a whole look is made")
-    verdict = await looked_at_once(subject.settings, host)
+    verdict = await verdict_of_one_scan(subject.settings, host)
     return VerdictRecord(host.identity, host.name, verdict, time.time(), cents_per_hour=host.cents_per_hour)
 
 
@@ -128,7 +128,7 @@ async def verdict_now(subject: Subject, line: Line, most: float = math.inf) -> V
     settings, began = subject.settings, time.monotonic()
     longest = min(most, subject.longest)
     key = (subject.identity, subject.name)
-    number = await anyio.to_thread.run_sync(lambda: ask(settings.state, RequestKind.JUDGE, key, {}))
+    number = await anyio.to_thread.run_sync(lambda: record_request(settings.state, RequestKind.JUDGE, key, {}))
     presence = _Presence(settings)
     while True:
         request, record = await anyio.to_thread.run_sync(_answer, subject, number)
@@ -148,13 +148,13 @@ async def verdict_now(subject: Subject, line: Line, most: float = math.inf) -> V
         await anyio.sleep(min(_LISTEN_EVERY, left))
 
 
-async def verdict_when_safe(subject: Subject, line: Line, patience: timedelta) -> VerdictRecord:
+async def verdict_when_safe(subject: Subject, line: Line, limit: timedelta) -> VerdictRecord:
     """Return a verdict that is safe, made with a full scan; or the last one when the time is over.
 
     In between only read what the daemon publishes anyway. Raise as `verdict_now`.
     """
-    end = time.monotonic() + patience.total_seconds()
-    record = await verdict_now(subject, line, patience.total_seconds())
+    end = time.monotonic() + limit.total_seconds()
+    record = await verdict_now(subject, line, limit.total_seconds())
     while not record.verdict.is_safe:
         left = max(0.0, end - time.monotonic())
         newest = await _worth_asking(subject, record, line, min(left, _pause(record.verdict)))
@@ -162,7 +162,7 @@ async def verdict_when_safe(subject: Subject, line: Line, patience: timedelta) -
         if left <= 0 and not newest.verdict.is_safe:
             return newest
         # A verdict that has become safe is worth a few more seconds.
-        record = await verdict_now(subject, line, max(_LAST_LOOK, left))
+        record = await verdict_now(subject, line, max(_LAST_SCAN, left))
     return record
 
 
@@ -176,7 +176,7 @@ async def _worth_asking(subject: Subject, record: VerdictRecord, line: Line, pau
         if left <= 0 or (newest.verdict.is_safe and newest.judged_at > asked):
             return newest
         line.say(_progress(newest))
-        await anyio.sleep(min(_LOOK_EVERY, left))
+        await anyio.sleep(min(_CHECK_EVERY, left))
         await anyio.to_thread.run_sync(presence.check)
         found = await anyio.to_thread.run_sync(_newest, subject)
         newest = newest if found is None else found
@@ -215,7 +215,7 @@ def unattended(subject: Subject, held: Held) -> VerdictRecord:
 
 def _unknown(subject: Subject, record: VerdictRecord | None, why: str) -> VerdictRecord:
     """Return the verdict for a host on which none could be made."""
-    verdict = Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.NOT_LOOKED_AT, why or "no answer came"),))
+    verdict = Verdict(VerdictAnswer.NOT_SAFE, (Reason(ReasonKind.NOT_LOOKED_AT, why or "no answer came"),))
     cents = record.cents_per_hour if record else None
     return VerdictRecord(subject.identity, subject.name, verdict, time.time(), cents_per_hour=cents)
 

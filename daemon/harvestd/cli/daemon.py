@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from harvestd.cli.errors import tell_warning
+from harvestd.cli.errors import print_warning
 from harvestd.convention.paths import RESERVED
 from harvestd.convention.structs import Immutable
 from harvestd.errors import Fatal, HarvestError
@@ -23,7 +23,7 @@ from harvestd.store.sockets import short_path, socket_path
 if TYPE_CHECKING:
     import httpx
 
-_PATIENCE: Final = 5.0
+_TIMEOUT: Final = 5.0
 _SILENCE: Final = 40.0
 """Seconds without a keep-alive on a stream; the daemon sends one every fifteen."""
 _ANSWER: Final = 10.0
@@ -38,10 +38,10 @@ class Absent(Exception):
 class DaemonClient:
     """Client of the daemon that holds the data root of `settings`."""
 
-    def __init__(self, settings: Settings, *, patience: float = _ANSWER) -> None:
-        """Store the parameters. `patience`: seconds for each answer that is no stream."""
+    def __init__(self, settings: Settings, *, timeout: float = _ANSWER) -> None:
+        """Store the parameters. `timeout`: seconds for each answer that is no stream."""
         self._settings = settings
-        self._patience = patience
+        self._timeout = timeout
 
     def state(self) -> dict[str, Any]:
         """Return the state document; its keys are described in `api/README.md`."""
@@ -61,7 +61,7 @@ class DaemonClient:
         asked: dict[str, str] = {**filters, "follow": "1" if follow else "0"}
         if since is not None:
             asked["since"] = str(since)
-        silence = _SILENCE if follow else self._patience
+        silence = _SILENCE if follow else self._timeout
         with self._connected(silence) as client, client.stream("GET", "/v1/events", params=asked) as answer:
             if answer.status_code != HTTPStatus.OK:
                 raise Absent(f"the daemon answers {answer.status_code}")
@@ -78,12 +78,12 @@ class DaemonClient:
                 httpx.Client(
                     transport=httpx.HTTPTransport(uds=path),
                     base_url="http://harvestd",
-                    timeout=httpx.Timeout(_PATIENCE, read=silence or self._patience),
+                    timeout=httpx.Timeout(_TIMEOUT, read=silence or self._timeout),
                     trust_env=False,
                 ) as client,
             ):
                 # httpx leaves its socket open where no process listens.
-                trial.settimeout(_PATIENCE)
+                trial.settimeout(_TIMEOUT)
                 trial.connect(path)
                 trial.close()
                 yield client
@@ -135,7 +135,7 @@ def holder_of(settings: Settings) -> Holder | None:
     try:
         return found_holder(settings)
     except HarvestError as error:
-        tell_warning(f"whether a daemon runs can't be found out: {error}", error.hint)
+        print_warning(f"whether a daemon runs can't be found out: {error}", error.hint)
         return None
 
 
@@ -186,12 +186,12 @@ class Condition(Immutable):
 
 
 def condition_of(settings: Settings, daemon: Holder | None) -> Condition:
-    """Query the daemon; return within `_PATIENCE` seconds."""
+    """Query the daemon; return within `_TIMEOUT` seconds."""
     if daemon is None or not settings.api.socket:
         return Condition()
 
     try:
-        told = DaemonClient(settings, patience=_CONDITION_PATIENCE).state()["daemon"]
-        return Condition(answers=True, paused=bool(told["paused"]), stuck=str(told["stuck"]))
+        document = DaemonClient(settings, timeout=_CONDITION_PATIENCE).state()["daemon"]
+        return Condition(answers=True, paused=bool(document["paused"]), stuck=str(document["stuck"]))
     except (Absent, KeyError, TypeError):
         return Condition(answers=False)

@@ -36,7 +36,7 @@ def ended(work: Callable[[], object]) -> int:
         with answering():
             sys.stdout.flush()
     except HarvestError as error:
-        tell_error(error)
+        print_error(error)
         return exit_code_of(error)
     except click.ClickException as error:
         _log_usage(error)
@@ -45,7 +45,7 @@ def ended(work: Callable[[], object]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of the output has closed the pipe.
-        _abandon_answer()
+        _abandon_output()
         return _READER_GONE
     return int(result) if isinstance(result, int) else ExitCode.OK
 
@@ -58,11 +58,11 @@ def answering() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _abandon_answer()
+        _abandon_output()
         raise HaltedForSafety(f"the answer can't be written: {error.strerror}") from error
 
 
-def _abandon_answer() -> None:
+def _abandon_output() -> None:
     """Redirect standard output, so that the interpreter's flush at exit does not fail once more."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
@@ -80,27 +80,27 @@ def exit_code_of(error: HarvestError) -> ExitCode:
             return ExitCode.PARTIAL
 
 
-def tell_error(error: HarvestError) -> None:
+def print_error(error: HarvestError) -> None:
     """Print an error and its hint on standard error."""
     # A Fatal error is about this machine and may have several lines; in other errors a host may have injected them.
     text = masked(str(error))
-    _tell("error", text.splitlines() if isinstance(error, Fatal) else [text])
+    _print_lines("error", text.splitlines() if isinstance(error, Fatal) else [text])
     if error.hint:
-        _tell("hint", error.hint.splitlines())
+        _print_lines("hint", error.hint.splitlines())
 
 
-def tell_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def print_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print an unexpected exception with its traceback on standard error; replaces `sys.excepthook`."""
     import traceback  # noqa: PLC0415  (for bugs alone)
 
-    _tell("bug", masked("".join(traceback.format_exception(kind, error, trace))).splitlines())
+    _print_lines("bug", masked("".join(traceback.format_exception(kind, error, trace))).splitlines())
 
 
-def tell_warning(sentence: str, hint: str = "") -> None:
+def print_warning(sentence: str, hint: str = "") -> None:
     """Print a warning on standard error."""
-    _tell("warning", [sentence])
+    _print_lines("warning", [sentence])
     if hint:
-        _tell("hint", [hint])
+        _print_lines("hint", [hint])
 
 
 def _log_usage(error: click.ClickException) -> None:
@@ -108,12 +108,12 @@ def _log_usage(error: click.ClickException) -> None:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
         return
-    _tell("error", [error.format_message()])
+    _print_lines("error", [error.format_message()])
     if isinstance(context, click.Context):
-        _tell("hint", [f"see `{context.command_path} --help`"])
+        _print_lines("hint", [f"see `{context.command_path} --help`"])
 
 
-def _tell(kind: str, lines: list[str]) -> None:
+def _print_lines(kind: str, lines: list[str]) -> None:
     head = f"{kind}:"
     if sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
         head = click.style(head, fg=_STYLES[kind], bold=True)

@@ -23,7 +23,7 @@ from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable
 from harvestd.errors import ExitCode, Fatal
 from harvestd.planning.records import FileRecord, RunRecord
-from harvestd.planning.requests import RECORDS, Request, Wishes, wishes_of
+from harvestd.planning.requests import RECORDS, Request, RunRequests, combine_requests
 from harvestd.planning.retention import POLICY
 from harvestd.settings import Settings
 
@@ -37,7 +37,7 @@ OFFER_COLUMNS = (
 _CHECKPOINTS = "training_state"
 
 
-class Offer(Immutable):
+class Fetchable(Immutable):
     """One set of files that a rule leaves out on hosts."""
 
     thing: str
@@ -53,7 +53,7 @@ class Subject(Immutable):
 
     runs: tuple[RunRecord, ...]
     """Its records: one for each storage that shows it, at least one."""
-    offers: tuple[Offer, ...]
+    fetchables: tuple[Fetchable, ...]
     here: tuple[FileRecord, ...]
     """Local records and checkpoints."""
     requests: tuple[Request, ...]
@@ -67,13 +67,13 @@ class Subject(Immutable):
         return self.runs[0]
 
     @property
-    def wishes(self) -> Wishes:
+    def in_force(self) -> RunRequests:
         """The requests in force."""
-        return wishes_of(self.requests)
+        return combine_requests(self.requests)
 
-    def offer(self, thing: str) -> Offer | None:
+    def fetchable(self, thing: str) -> Fetchable | None:
         """Return the offer of this name."""
-        return next((each for each in self.offers if each.thing == thing), None)
+        return next((each for each in self.fetchables if each.thing == thing), None)
 
     def files_here(self, thing: str) -> list[FileRecord]:
         """Return the local files of this offer."""
@@ -94,26 +94,26 @@ def subject(connection: Connection, name: str) -> Subject:
         )
     return Subject(
         runs=shown.runs,
-        offers=tuple(_offers(shown.runs, shown.left_out)),
+        fetchables=tuple(_fetchables(shown.runs, shown.left_out)),
         here=tuple(file for file in shown.files if file.kind in {Kind.RECORDS, Kind.CHECKPOINT}),
         requests=shown.requests,
         is_taken_away=shown.experiment is not None and shown.experiment.gone,
     )
 
 
-def _offers(runs: Sequence[RunRecord], left_out: Iterable[tuple[str, LeftOut]]) -> list[Offer]:
+def _fetchables(runs: Sequence[RunRecord], left_out: Iterable[tuple[str, LeftOut]]) -> list[Fetchable]:
     gathered: dict[str, list[tuple[str, LeftOut]]] = {}
     for host, each in left_out:
         thing = _thing(runs, each) if each.gone_at is None else ""
         if thing:
             gathered.setdefault(thing, []).append((host, each))
-    return [_offer(thing, gathered[thing]) for thing in sorted(gathered, key=_order)]
+    return [_fetchable(thing, gathered[thing]) for thing in sorted(gathered, key=_order)]
 
 
-def _offer(thing: str, found: Sequence[tuple[str, LeftOut]]) -> Offer:
+def _fetchable(thing: str, found: Sequence[tuple[str, LeftOut]]) -> Fetchable:
     sizes = [each.size for _, each in found]
     known = [size for size in sizes if size is not None]
-    return Offer(
+    return Fetchable(
         thing,
         sum(each.entries for _, each in found),
         sum(known) if len(known) == len(sizes) else None,
@@ -144,7 +144,7 @@ def offer_rows(found: Subject) -> list[Row]:
             ", ".join(each.hosts),
             "--records" if each.thing == RECORDS else f"--checkpoint {each.thing}",
         )
-        for each in found.offers
+        for each in found.fetchables
     ]
 
 
@@ -152,7 +152,7 @@ def offer_documents(found: Subject) -> list[dict[str, object]]:
     """Return the offers for a JSON document; sizes in bytes."""
     return [
         {"what": each.thing, "files": each.files, "bytes": each.size, "hosts": list(each.hosts)}
-        for each in found.offers
+        for each in found.fetchables
     ]
 
 
@@ -193,9 +193,9 @@ def _progress(settings: Settings, found: Subject, requests: Sequence[Request]) -
         now = subject(connection, found.run.id)
     here = [file for request in requests for file in now.files_here(request.thing)]
     before = [file for request in requests for file in found.files_here(request.thing)]
-    offered = [offer for request in requests if (offer := found.offer(request.thing))]
-    files = len(before) + sum(offer.files for offer in offered)
-    size = sum(file.size for file in before) + sum(offer.size or 0 for offer in offered)
+    fetchables = [fetchable for request in requests if (fetchable := found.fetchable(request.thing))]
+    files = len(before) + sum(fetchable.files for fetchable in fetchables)
+    size = sum(file.size for file in before) + sum(fetchable.size or 0 for fetchable in fetchables)
     came = units.size(sum(file.size for file in here))
     return f"{len(here)} of {units.count(files, 'file')} here, {came} of {units.size(size)}"
 

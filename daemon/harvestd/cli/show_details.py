@@ -11,7 +11,7 @@ from harvestd.cli.output.page import Column, Page, Row
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable
 from harvestd.documents import stored
-from harvestd.documents.stored import Standings
+from harvestd.documents.stored import RunStatuses
 from harvestd.errors import ExitCode, Fatal
 from harvestd.json_text import timestamp
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
@@ -38,7 +38,7 @@ class Shown(Immutable):
     experiment: ExperimentRecord | None
     """None for a run that has none yet."""
     runs: tuple[RunRecord, ...]
-    standings: Standings
+    run_statuses: RunStatuses
     files: tuple[FileRecord, ...] = ()
     left_out: tuple[tuple[str, LeftOut], ...] = ()
     """As (host, entry)."""
@@ -69,7 +69,7 @@ def find(connection: Connection, name: str) -> Shown:
         experiment_of = experiments.get(named[0].experiment or "")
         if experiment_of:
             return _experiment(connection, experiment_of, runs)
-        return Shown(None, tuple(named), Standings(connection), requests=_requests(connection, named))
+        return Shown(None, tuple(named), RunStatuses(connection), requests=_requests(connection, named))
     begun = _begun(wanted, experiments.values(), runs)
     if len(begun) == 1:
         return find(connection, begun[0])
@@ -120,7 +120,7 @@ def _experiment(connection: Connection, experiment: ExperimentRecord, runs: list
     return Shown(
         experiment,
         tuple(own),
-        Standings(connection),
+        RunStatuses(connection),
         tuple(queries.files_of(connection, experiment.id)),
         tuple(queries.left_out_of(connection, experiment.id)),
         _requests(connection, own),
@@ -144,7 +144,9 @@ def write(page: Page, shown: Shown) -> None:
             page.line("its directory was taken away here: nothing of it is fetched")
     page.heading("runs")
     experiments = {experiment.id: experiment} if experiment else {}
-    page.table(hosts_runs.RUNS[:-1], [hosts_runs.run_row(run, experiments, shown.standings)[:-1] for run in shown.runs])
+    page.table(
+        hosts_runs.RUNS[:-1], [hosts_runs.run_row(run, experiments, shown.run_statuses)[:-1] for run in shown.runs]
+    )
     for run in shown.runs:
         page.line(f"{run.host}:{run.place}")
     if shown.requests:
@@ -182,7 +184,7 @@ def document(shown: Shown) -> dict[str, object]:
         "aliases": list(experiment.aliases) if experiment else [],
         "gone": experiment.gone if experiment else False,
         "name": {name: {"value": part.value, "source": part.source} for name, part in parts.items()},
-        "runs": stored.run_documents(shown.runs, experiments, shown.standings),
+        "runs": stored.run_documents(shown.runs, experiments, shown.run_statuses),
         "requests": lists.request_documents(shown.requests),
         "files": [file_document(file) for file in shown.files],
         "left_out": [

@@ -26,20 +26,20 @@ from rich.segment import Segment
 from harvestd.catalogue import queries
 from harvestd.cli.daemon import Absent, DaemonClient, found_holder
 from harvestd.cli.output import hosts_runs, verdict_page
-from harvestd.cli.output.hosts_runs import cell_of, is_news
+from harvestd.cli.output.hosts_runs import cell_of, is_shown_live
 from harvestd.cli.output.page import Styled
 from harvestd.cli.output.screen import HostLine, RunLine, Scene, drawn, scene_of
 from harvestd.cli.output.units import duration
 from harvestd.documents import stored
 from harvestd.documents.forms import HostView
-from harvestd.documents.stored import Standings
+from harvestd.documents.stored import RunStatuses
 from harvestd.errors import HarvestError
 from harvestd.inventory.host import rate
 from harvestd.planning.records import RunRecord
 from harvestd.settings import Settings
 from harvestd.store.lock import Holder, HolderKind
 
-_LOOK_EVERY: Final = 2.0
+_CHECK_EVERY: Final = 2.0
 """Seconds between two queries of the catalogue; the daemon is queried each time."""
 _EVENTS: Final = 100
 """The newest ones that are kept: more than any terminal has lines for them."""
@@ -74,11 +74,11 @@ class _Daemon:
     def now(self) -> Scene:
         """Query the daemon; raise `Absent` where none answers, or one of another version."""
         try:
-            return self._asked()
+            return self._query()
         except (KeyError, TypeError, ValueError) as error:
             raise Absent("the daemon is of another version") from error
 
-    def _asked(self) -> Scene:
+    def _query(self) -> Scene:
         state = self._client.state()
         if state["daemon"]["pid"] != self._pid:
             # Another process numbers its events from the start again.
@@ -96,35 +96,35 @@ class _Catalogue:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._scene = Scene(Styled("", ""))
-        self._looked: float | None = None
+        self._read_at: float | None = None
         self._was_there = False
         self._absent_since: float | None = None
 
     def now(self) -> Scene:
         """Query the catalogue, unless the last query is fresh enough."""
         moment = time.monotonic()
-        if self._looked is None or moment - self._looked >= _LOOK_EVERY:
-            self._looked = moment
+        if self._read_at is None or moment - self._read_at >= _CHECK_EVERY:
+            self._read_at = moment
             try:
-                self._scene = self._look()
+                self._scene = self._read()
             except HarvestError as error:
                 self._scene = replace(self._scene, head=Styled(f"{error}; this was seen last", "yellow"))
         return self._scene
 
     def daemon_answered(self) -> None:
         """Record that a daemon answers, and that the catalogue's scene is outdated."""
-        self._looked, self._was_there, self._absent_since = None, True, None
+        self._read_at, self._was_there, self._absent_since = None, True, None
 
-    def _look(self) -> Scene:
+    def _read(self) -> Scene:
         found = found_holder(self._settings)
         daemon = found if found is not None and found.kind is HolderKind.DAEMON else None
         with queries.questions(self._settings.state) as connection:
             hosts = stored.hosts(connection, self._settings)
             runs = queries.runs(connection)
-            standings = Standings(connection)
+            run_statuses = RunStatuses(connection)
         shown = (_host(host, watched=host.is_watched(daemon=daemon is not None)) for host in hosts)
         lines = sorted(shown, key=lambda line: line.urgency)
-        return Scene(self._head(daemon, hosts), tuple(lines), runs=tuple(_runs(runs, standings)))
+        return Scene(self._head(daemon, hosts), tuple(lines), runs=tuple(_runs(runs, run_statuses)))
 
     def _head(self, daemon: Holder | None, hosts: Sequence[HostView]) -> Styled:
         if daemon is None:
@@ -135,10 +135,10 @@ class _Catalogue:
         self._was_there, self._absent_since = True, None
         connected = sum(host.state == "connected" for host in hosts)
         who = f"process {daemon.pid}" if daemon.pid else "starts at this moment"
-        said = f"harvestd: {who}, {connected} of {len(hosts)} hosts connected"
+        text = f"harvestd: {who}, {connected} of {len(hosts)} hosts connected"
         if not self._settings.api.socket:
-            return Styled(said, "bold")
-        return Styled(f"{said} by the catalogue; the daemon does not answer now", "yellow")
+            return Styled(text, "bold")
+        return Styled(f"{text} by the catalogue; the daemon does not answer now", "yellow")
 
 
 def _host(host: HostView, *, watched: bool) -> HostLine:
@@ -156,12 +156,12 @@ def _host(host: HostView, *, watched: bool) -> HostLine:
     )
 
 
-def _runs(runs: Sequence[RunRecord], standings: Standings) -> Iterator[RunLine]:
+def _runs(runs: Sequence[RunRecord], run_statuses: RunStatuses) -> Iterator[RunLine]:
     for run in runs:
-        standing = standings.of(run)
-        if is_news(standing.status, standing.since, time.time()):
-            left = run.seconds_left if standing.goes_on else None
-            yield RunLine(run.name, run.host, hosts_runs.steps_of(run), left, cell_of(standing))
+        current = run_statuses.of(run)
+        if is_shown_live(current.status, current.since, time.time()):
+            left = run.seconds_left if current.goes_on else None
+            yield RunLine(run.name, run.host, hosts_runs.steps_of(run), left, cell_of(current))
 
 
 _EVERY: Final = 0.5
@@ -180,7 +180,7 @@ def watch_status(settings: Settings, console: Console) -> None:
     """Show hosts and runs on `console` until a signal ends it; leave the last scene with the cursor below it."""
     with (
         _signals_wait(),
-        _asked_beside(Scenes(settings)) as newest,
+        _queried_in_thread(Scenes(settings)) as newest,
         _typing_hidden(console.file.fileno()),
         Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live,
     ):
@@ -243,7 +243,7 @@ class _Newest:
 
 
 @contextmanager
-def _asked_beside(scenes: Scenes) -> Iterator[_Newest]:
+def _queried_in_thread(scenes: Scenes) -> Iterator[_Newest]:
     """Query scenes in a thread during the body. It blocks signals as its creator does, and ends with the process."""
     newest = _Newest(scenes)
     threading.Thread(target=newest.run, daemon=True, name="scenes").start()

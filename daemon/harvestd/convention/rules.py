@@ -112,7 +112,7 @@ class _Ranked(Immutable):
     exclusion: Exclusion
 
 
-class _Judged(Immutable):
+class _DirectoryRule(Immutable):
     """The exclusions of a directory and everything below it."""
 
     chosen: _Ranked | None = None
@@ -121,7 +121,7 @@ class _Judged(Immutable):
     """By a built-in rule."""
 
 
-_NOTHING = _Judged()
+_NOTHING = _DirectoryRule()
 
 
 class Exclusions:
@@ -140,7 +140,7 @@ class Exclusions:
         self._wanted = selection.include if above else ()
         self._above = above
         self._synced = synced
-        self._directories: dict[_Parts, _Judged] = {(): _NOTHING}
+        self._directories: dict[_Parts, _DirectoryRule] = {(): _NOTHING}
 
     def of_file(self, path: _Parts) -> Exclusion | None:
         """Return the exclusion of a file: by a pattern of the operator, or by a rule unless the file is included."""
@@ -162,12 +162,12 @@ class Exclusions:
         below = "/".join(path)
         return any(fnmatchcase(below, pattern) for pattern in self._wanted)
 
-    def _of(self, directory: _Parts) -> _Judged:
+    def _of(self, directory: _Parts) -> _DirectoryRule:
         found = self._directories.get(directory)
         if found is None:
             above = self._of(directory[:-1])
             chosen, rule = self._chosen(directory, above.chosen), self._rule(directory, above.rule)
-            found = _Judged(chosen, rule) if chosen or rule else _NOTHING
+            found = _DirectoryRule(chosen, rule) if chosen or rule else _NOTHING
             self._directories[directory] = found
         return found
 

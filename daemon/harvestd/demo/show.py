@@ -44,7 +44,7 @@ _SHOWN_EVENTS = {
 _GROWING = {"train_log": "log", "tensorboard": "TensorBoard file"}
 
 
-class Telling:
+class EventLines:
     """Converts the daemon's events into lines; appends to growing files are shown once each, then counted."""
 
     def __init__(self, roots: Iterable[Path]) -> None:
@@ -142,10 +142,10 @@ _DEADLINE = 50.0
 _LOOK = 0.5
 _STOP_WITHIN = 5.0
 
-Say = Callable[[str], None]
+Write = Callable[[str], None]
 
 
-async def show(say: Say, *, keep: Path | None = None, pace: float = 1.0) -> ExitCode:
+async def show(write: Write, *, keep: Path | None = None, pace: float = 1.0) -> ExitCode:
     """Run the demo and print each event as a line; return PARTIAL if the local tree is not as expected.
 
     `keep`: a directory to leave everything in, for inspection afterwards.
@@ -156,27 +156,27 @@ async def show(say: Say, *, keep: Path | None = None, pace: float = 1.0) -> Exit
         config = directory / "harvestd.toml"
         data_root = directory / "downloaded_runs"
         await anyio.to_thread.run_sync(config.write_text, configuration(fleet, data_root))
-        say("Three made-up boxes are up. The configuration:\n")
+        write("Three made-up boxes are up. The configuration:\n")
         for line in configuration(fleet, data_root).splitlines():
-            say(f"    {line}")
-        say("\n$ harvestd run\n")
-        wrong = await _tell(fleet, config, data_root, say, pace)
-        say("\nThe tree at home:\n")
+            write(f"    {line}")
+        write("\n$ harvestd run\n")
+        wrong = await _run_story(fleet, config, data_root, write, pace)
+        write("\nThe tree at home:\n")
         for line in await anyio.to_thread.run_sync(lambda: list(tree(data_root))):
-            say(f"    {line}")
-        say("\nLeft out, and why:\n")
+            write(f"    {line}")
+        write("\nLeft out, and why:\n")
         for line in await anyio.to_thread.run_sync(lambda: list(left_out(data_root))):
-            say(f"    {line}")
-        return _verdict(wrong, say, keep)
+            write(f"    {line}")
+        return _verdict(wrong, write, keep)
 
 
-async def _tell(fleet: Fleet, config: Path, data_root: Path, say: Say, pace: float) -> list[str]:
+async def _run_story(fleet: Fleet, config: Path, data_root: Path, write: Write, pace: float) -> list[str]:
     """Run the story beside the daemon; return the differences of the local tree at its end, or when time is up."""
     roots = {box.name: box.root for box in fleet.boxes}
-    telling = Telling(roots.values())
+    event_lines = EventLines(roots.values())
     wrong = ["the story was not told to its end in time"]
     async with _daemon(config) as process, anyio.create_task_group() as tasks:
-        tasks.start_soon(_listen, process, telling, say)
+        tasks.start_soon(_listen, process, event_lines, write)
         with anyio.move_on_after(_DEADLINE):
             await play(fleet, pace)
             wrong = await anyio.to_thread.run_sync(differences, data_root, roots)
@@ -187,7 +187,7 @@ async def _tell(fleet: Fleet, config: Path, data_root: Path, say: Say, pace: flo
             process.send_signal(signal.SIGTERM)
         with anyio.move_on_after(_STOP_WITHIN):
             code = await process.wait()
-            say(f"\nSIGTERM: the daemon ended with {code}; {telling.appends()} appends were made in place")
+            write(f"\nSIGTERM: the daemon ended with {code}; {event_lines.appends()} appends were made in place")
             wrong += [f"the daemon ended with {code}"] if code else []
         if process.returncode is None:
             wrong.append(f"the daemon did not end within {_STOP_WITHIN:.0f} s")
@@ -208,16 +208,16 @@ async def _daemon(config: Path) -> AsyncIterator[Process]:
                 process.kill()
 
 
-async def _listen(process: Process, telling: Telling, say: Say) -> None:
+async def _listen(process: Process, event_lines: EventLines, write: Write) -> None:
     if process.stdout is None:
         return
     rest = ""
     async for text in TextReceiveStream(process.stdout):
         *lines, rest = (rest + text).split("\n")
         for line in lines:
-            told = telling.line(json.loads(line))
-            if told is not None:
-                say(told)
+            shown = event_lines.line(json.loads(line))
+            if shown is not None:
+                write(shown)
 
 
 def configuration(fleet: Fleet, data_root: Path) -> str:
@@ -238,11 +238,13 @@ def _host(name: str, port: int, root: Path) -> str:
     return f'\n[[hosts]]\nname = "{name}"\naddress = "127.0.0.1"\nport = {port}\nroots = ["{root}"]\n{hardware}'
 
 
-def _verdict(wrong: list[str], say: Say, keep: Path | None) -> ExitCode:
-    say("")
+def _verdict(wrong: list[str], write: Write, keep: Path | None) -> ExitCode:
+    write("")
     for sentence in wrong:
-        say(f"WRONG: {sentence}")
+        write(f"WRONG: {sentence}")
     if keep is not None:
-        say(f"Everything is left in {keep} for you to look at.")
-    say("The tree is not what it must be." if wrong else "Every file is where the convention wants it, byte for byte.")
+        write(f"Everything is left in {keep} for you to look at.")
+    write(
+        "The tree is not what it must be." if wrong else "Every file is where the convention wants it, byte for byte."
+    )
     return ExitCode.PARTIAL if wrong else ExitCode.OK

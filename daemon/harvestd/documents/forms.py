@@ -12,7 +12,7 @@ from harvestd.convention.structs import Immutable
 from harvestd.inventory.host import cents_since
 from harvestd.json_text import timestamp
 from harvestd.planning.records import RunRecord
-from harvestd.planning.run_status import Standing
+from harvestd.planning.run_status import CurrentStatus
 from harvestd.safety.verdict import document_now
 
 Document = dict[str, Any]
@@ -79,7 +79,7 @@ class HostView(Immutable):
         }
 
 
-def run_document(run: RunRecord, directory: str | None, found: Standing) -> Document:
+def run_document(run: RunRecord, directory: str | None, found: CurrentStatus) -> Document:
     """Return the document of a run, with `RUN_KEYS`; `directory` is that of its experiment, if it has one."""
     step, total = steps(run)
     return {

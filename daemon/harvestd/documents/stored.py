@@ -18,7 +18,7 @@ from harvestd.documents.forms import Document, HostView, run_document
 from harvestd.inventory.file_sd import TargetsFiles
 from harvestd.inventory.lambda_provider import LambdaCloudHosts
 from harvestd.planning.records import ExperimentRecord, RunRecord
-from harvestd.planning.run_status import Standing, standing
+from harvestd.planning.run_status import CurrentStatus, current_status
 from harvestd.settings import Settings
 
 _NEVER_SEEN: Final = "never seen"
@@ -59,19 +59,19 @@ def _other_providers(settings: Settings) -> Iterator[str]:
         yield f"{LambdaCloudHosts.name}:"
 
 
-class Standings:
+class RunStatuses:
     """The standing of every run at one moment."""
 
     def __init__(self, connection: Connection) -> None:
         self._hosts: Mapping[str, TableRow[Any]] = {row.name: row for row in queries.hosts(connection)}
         self._now = time.time()
 
-    def of(self, run: RunRecord) -> Standing:
+    def of(self, run: RunRecord) -> CurrentStatus:
         """Return the standing of a run."""
         host = self._hosts.get(run.host)
-        return standing(
+        return current_status(
             finished=run.finished,
-            trouble=run.trouble,
+            problem=run.problem,
             step_at=run.step_at,
             host_seen_at=host.last_success if host else None,
             host_is_gone=host is not None and host.state == GONE,
@@ -80,7 +80,7 @@ class Standings:
 
 
 def run_documents(
-    runs: Iterable[RunRecord], experiments: Mapping[str, ExperimentRecord], standings: Standings
+    runs: Iterable[RunRecord], experiments: Mapping[str, ExperimentRecord], standings: RunStatuses
 ) -> list[Document]:
     """Return the documents of runs, in their order."""
     return [run_document(run, directory_of(run, experiments), standings.of(run)) for run in runs]
@@ -104,7 +104,7 @@ def all_runs(settings: Settings, limit: int) -> dict[str, object]:
     with queries.questions(settings.state) as connection:
         found = list(islice(queries.runs(connection), limit))
         experiments = queries.experiments(connection)
-        standings = Standings(connection)
+        standings = RunStatuses(connection)
     return {"runs": _escaped(run_documents(found, experiments, standings))}
 
 

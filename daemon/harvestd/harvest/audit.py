@@ -22,7 +22,7 @@ from harvestd.store.manifest import read_manifest
 from harvestd.store.root import DataRoot
 
 
-class Kind(StrEnum):
+class FindingKind(StrEnum):
     """The kind of a finding."""
 
     CATALOGUE = "catalogue"
@@ -49,13 +49,15 @@ class Kind(StrEnum):
     """A person's own file or link in an experiment's directory."""
 
 
-_HARMLESS = frozenset({Kind.BEHIND, Kind.LONGER, Kind.FOREIGN, Kind.UNSETTLED, Kind.LAX})
+_HARMLESS = frozenset(
+    {FindingKind.BEHIND, FindingKind.LONGER, FindingKind.FOREIGN, FindingKind.UNSETTLED, FindingKind.LAX}
+)
 
 
 class Finding(Immutable):
     """One difference from the records."""
 
-    kind: Kind
+    kind: FindingKind
     path: str
     """Relative to the data root."""
     detail: str = ""
@@ -97,20 +99,20 @@ def _of_file(root: DataRoot, file: FileRecord) -> Finding | None:
     try:
         answer = root.stat(file.target)
         if answer is None:
-            return Finding(Kind.MISSING, path)
+            return Finding(FindingKind.MISSING, path)
         with root.reading(file.target) as reader:
             found = _prefix_hash(reader, file.size)
     except FileNotFoundError:
-        return Finding(Kind.MISSING, path)
+        return Finding(FindingKind.MISSING, path)
     except (Conflict, Refused) as error:
-        return Finding(Kind.IN_THE_WAY, path, str(error))
+        return Finding(FindingKind.IN_THE_WAY, path, str(error))
     if answer.st_size < file.size or found != file.sha256:
-        return Finding(Kind.CHANGED, path, _difference(answer.st_size, file))
+        return Finding(FindingKind.CHANGED, path, _difference(answer.st_size, file))
     if answer.st_size > file.size:
-        kind = Kind.LONGER if file.kind in GROWING else Kind.CHANGED
+        kind = FindingKind.LONGER if file.kind in GROWING else FindingKind.CHANGED
         return Finding(kind, path, _difference(answer.st_size, file))
     if answer.st_mode & _LAX:
-        return Finding(Kind.LAX, path, f"its mode is {stat.S_IMODE(answer.st_mode):04o}")
+        return Finding(FindingKind.LAX, path, f"its mode is {stat.S_IMODE(answer.st_mode):04o}")
     return None
 
 
@@ -134,7 +136,7 @@ def of_strangers(
         yield from _below(root, LocalPath((name,)), known, links)
     for path in sorted(links):
         if path.parts[0] in directories and _stat(root, path) is None:
-            yield Finding(Kind.MISSING, str(path), "a link")
+            yield Finding(FindingKind.MISSING, str(path), "a link")
 
 
 def _below(
@@ -148,14 +150,14 @@ def _below(
         try:
             path = directory / name
         except RejectedPath as error:
-            yield Finding(Kind.FOREIGN, shown(f"{directory}/{name}"), str(error))
+            yield Finding(FindingKind.FOREIGN, shown(f"{directory}/{name}"), str(error))
             continue
         if stat.S_ISDIR(answer.st_mode):
             yield from _below(root, path, known, links)
         elif path in known or path in links or path.parts[1:] == (MANIFEST,) or _is_report(path):
             continue
         else:
-            yield Finding(Kind.FOREIGN, str(path))
+            yield Finding(FindingKind.FOREIGN, str(path))
 
 
 def _is_report(path: LocalPath) -> bool:
@@ -173,9 +175,9 @@ def of_staging(root: DataRoot, journalled: Collection[str], intended: Sequence[F
     """Yield temporaries without a journalled transfer, and files that were about to be published."""
     for name in root.staged_names():
         if name not in journalled:
-            yield Finding(Kind.TEMPORARY, name)
+            yield Finding(FindingKind.TEMPORARY, name)
     for file in intended:
-        yield Finding(Kind.UNSETTLED, str(file.target))
+        yield Finding(FindingKind.UNSETTLED, str(file.target))
 
 
 def of_manifests(
@@ -201,9 +203,9 @@ def _of_manifest(
     try:
         manifest = read_manifest(root, LocalPath((directory,)))
     except (Damaged, Conflict, Fatal, Refused) as error:
-        return Finding(Kind.MANIFEST, path, str(error))
+        return Finding(FindingKind.MANIFEST, path, str(error))
     if manifest is not None and manifest.experiment.id != identifier:
-        return Finding(Kind.MANIFEST, path, "it is another experiment's")
+        return Finding(FindingKind.MANIFEST, path, "it is another experiment's")
     told = {(file.path, file.size, file.sha256) for file in manifest.files} if manifest else set()
     behind = len(recorded ^ told)
-    return Finding(Kind.BEHIND, path, f"{behind} entries differ from the catalogue's") if behind else None
+    return Finding(FindingKind.BEHIND, path, f"{behind} entries differ from the catalogue's") if behind else None

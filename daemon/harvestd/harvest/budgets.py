@@ -40,7 +40,7 @@ class MemoryBudget:
         """`total` in bytes."""
         self.total = total
         self._held = 0
-        self._waiting: deque[_Turn] = deque()
+        self._waiting: deque[_Waiter] = deque()
 
     def has(self, size: int) -> bool:
         """Return whether `take` would get `size` bytes at once."""
@@ -64,16 +64,16 @@ class MemoryBudget:
         if self.has(size):
             self._held += size
             return
-        turn = _Turn(size)
-        self._waiting.append(turn)
+        waiter = _Waiter(size)
+        self._waiting.append(waiter)
         self._serve()
         try:
-            await turn.come.wait()
+            await waiter.granted.wait()
         except BaseException:
-            if turn.come.is_set():
-                self._held -= turn.size
+            if waiter.granted.is_set():
+                self._held -= waiter.size
             else:
-                self._waiting.remove(turn)
+                self._waiting.remove(waiter)
             self._serve()
             raise
 
@@ -84,9 +84,9 @@ class MemoryBudget:
 
     def _serve(self) -> None:
         while self._waiting and self._fits(self._waiting[0].size):
-            turn = self._waiting.popleft()
-            self._held += turn.size
-            turn.come.set()
+            waiter = self._waiting.popleft()
+            self._held += waiter.size
+            waiter.granted.set()
 
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
@@ -98,9 +98,9 @@ class MemoryBudget:
             self.give_back(size)
 
 
-class _Turn(Struct, eq=False):
+class _Waiter(Struct, eq=False):
     size: int
-    come: anyio.Event = field(default_factory=anyio.Event)
+    granted: anyio.Event = field(default_factory=anyio.Event)
 
 
 class Bandwidth:
@@ -279,7 +279,7 @@ _LONGEST_PAUSE = 60.0
 Many disks are full for a moment only, and one failed write after each pause costs little.
 """
 
-_LOOK_EVERY = 1.0
+_CHECK_EVERY = 1.0
 """Seconds between two checks of the floor while something is being written."""
 
 
@@ -341,7 +341,7 @@ class DiskSpace:
 
     async def _keep_floor(self, root: DataRoot) -> None:
         while True:
-            await anyio.sleep(_LOOK_EVERY)
+            await anyio.sleep(_CHECK_EVERY)
             # Our own rows, directories and manifests are not reserved: they may take an eighth of the floor.
             if await anyio.to_thread.run_sync(root.free_bytes) < self._floor - self._floor // 8:
                 raise DiskFull("others took the room on the data root's disk while files were fetched")

@@ -221,7 +221,7 @@ class Context:
 
         `NO_TIME` if the host may end soon.
         """
-        return NO_TIME if host.name in self.fleet.rescue.perils else self.settings.poll.settle.total_seconds()
+        return NO_TIME if host.name in self.fleet.rescue.ending_hosts else self.settings.poll.settle.total_seconds()
 
     def target_of(self, host: Host) -> Target:
         """Return where and how to reach a host, as far as the configuration or a provider specifies it."""
@@ -263,7 +263,7 @@ class Context:
     async def check_directories(self) -> None:
         """Apply what the operator did to experiment directories. Raise `HaltedForSafety`."""
         if self.directories is not None:
-            await self.directories.look()
+            await self.directories.refresh()
 
 
 def _reconnecting(settings: Settings) -> int:

@@ -123,7 +123,7 @@ class FleetMetrics(NullListener):
         for gone in self.hosts.keys() - set(hosts):
             del self.hosts[gone]
 
-    def stands(self, host: str, state: str, error: str = "") -> None:
+    def set_state(self, host: str, state: str, error: str = "") -> None:
         """Set the state of a host."""
         tally = self.of(host)
         self.ended += tally.state == "connected" != state

@@ -38,7 +38,7 @@ from harvestd.errors import Fatal
 from harvestd.planning.identity import head_of
 from harvestd.planning.records import UNFILED, ExperimentRecord, FileRecord, RunRecord
 from harvestd.planning.requests import BY_HAND, IGNORED, RECORDS, Request, RequestKind
-from harvestd.store.checksums import standing
+from harvestd.store.checksums import verify_hashes
 from harvestd.store.errors import Conflict, Damaged, Refused
 from harvestd.store.manifest import FiledFile, FileState, Manifest, read_manifest
 from harvestd.store.manifest import LeftOut as NotFetched
@@ -203,8 +203,8 @@ def _proved(root: DataRoot, directory: LocalPath, experiment: str | None, manife
         for record, each in zip(records, manifest.files, strict=True)
     ]
     candidates = [record for record in grown if record is not None]
-    stand = standing(root, [(record.target, record.sha256) for record in candidates])
-    yield from (record for record, stands in zip(candidates, stand, strict=True) if stands)
+    matching = verify_hashes(root, [(record.target, record.sha256) for record in candidates])
+    yield from (record for record, matches in zip(candidates, matching, strict=True) if matches)
 
 
 def _record(directory: LocalPath, experiment: str | None, filed: FiledFile) -> FileRecord:

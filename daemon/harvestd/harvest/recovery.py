@@ -18,7 +18,7 @@ from harvestd.convention.metadata.naming import UNKNOWN, ExperimentName, Part
 from harvestd.convention.paths import LocalPath
 from harvestd.errors import Fatal
 from harvestd.planning.records import UNFILED, ExperimentRecord, FileRecord, RunRecord
-from harvestd.store.checksums import standing
+from harvestd.store.checksums import verify_hashes
 from harvestd.store.errors import Conflict, Damaged, Refused
 from harvestd.store.manifest import NAME as MANIFEST
 from harvestd.store.manifest import manifest_owner, read_manifest
@@ -29,7 +29,7 @@ from harvestd.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from harvestd.catalogue.repository import Catalogue
-    from harvestd.catalogue.restore import ReadBack
+    from harvestd.catalogue.restore import RestoredRecords
     from harvestd.harvest.rebuild import Rebuilt, Unreadable
 
 
@@ -65,9 +65,9 @@ async def settle(catalogue: "Catalogue", root: DataRoot, intents: Sequence[Inten
         if file.experiment is None or known(file.experiment)
     ]
     proofs = [(file.target, file.sha256) for file, _ in files]
-    stand = await anyio.to_thread.run_sync(standing, root, proofs)
+    matching = await anyio.to_thread.run_sync(verify_hashes, root, proofs)
     still = await anyio.to_thread.run_sync(_still_there, root, [old for _, old in files if old is not None])
-    here = [(file, old) for (file, old), stands in zip(files, stand, strict=True) if stands and old not in still]
+    here = [(file, old) for (file, old), matches in zip(files, matching, strict=True) if matches and old not in still]
     recorded = [file for file, _ in here]
     before = [(file, await catalogue.files.holder(old)) for file, old in here if old is not None]
     gone = [record for file, record in before if record is not None and record.place == file.place]
@@ -109,8 +109,8 @@ def _read(root: DataRoot) -> "tuple[list[Rebuilt], list[Unreadable]]":
     return read_back(root)
 
 
-def _read_back(found: "Sequence[Rebuilt]") -> "ReadBack":
-    from harvestd.catalogue.restore import ReadBack  # noqa: PLC0415  (imported by a thread of `startup.open`)
+def _read_back(found: "Sequence[Rebuilt]") -> "RestoredRecords":
+    from harvestd.catalogue.restore import RestoredRecords  # noqa: PLC0415  (imported by a thread of `startup.open`)
     from harvestd.harvest.rebuild import remembered  # noqa: PLC0415  (rarely needed at start-up)
 
     known: set[tuple[str, str]] = set()
@@ -126,7 +126,7 @@ def _read_back(found: "Sequence[Rebuilt]") -> "ReadBack":
         if each.runs
         for request in remembered(each.runs[0], each.files, [line for _, line in each.left_out])
     ]
-    return ReadBack(
+    return RestoredRecords(
         experiments=[each.experiment for each in found if each.experiment is not None],
         runs=runs,
         files=[file for each in found for file in each.files],

@@ -15,7 +15,7 @@ import anyio.to_thread
 from harvestd.catalogue.state_dir import InconsistentRows
 from harvestd.errors import DiskFull, Retry
 from harvestd.harvest.sync import Broadcast
-from harvestd.planning.plan import Asked
+from harvestd.planning.plan import RequestState
 from harvestd.planning.requests import REFUSED, Request, RequestKind
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
@@ -37,18 +37,18 @@ class RequestTracker:
     """Tracks the requests of one data root."""
 
     def __init__(self) -> None:
-        """`awaits` may be called at once; everything else needs `learn` first."""
-        self._said: dict[str, Mapping[_Thing, Asked]] = {}
+        """`awaits` may be called at once; everything else needs `set_catalogue` first."""
+        self._statuses: dict[str, Mapping[_Thing, RequestState]] = {}
         """By host: the state of everything requested, at its last scan."""
         self._awaited: set[str] = set()
 
-        self.judging = Broadcast()
+        self.verdict_requested = Broadcast()
         """Rung when a verdict is requested."""
         self.names: Naming | None = None
         """Names experiments on request; None without a data root."""
         self._taking = anyio.Lock()
 
-    async def learn(self, catalogue: "Catalogue") -> None:
+    async def set_catalogue(self, catalogue: "Catalogue") -> None:
         """Set the open catalogue, and take the requests that were made while no process ran."""
         self._catalogue = catalogue
         # Whatever keeps a request from being handled now, `run` tries again.
@@ -82,7 +82,7 @@ class RequestTracker:
         for request in taken:
             get_logger().info(Event.REQUEST_TAKEN, **self._fields(request))
         for request in self._catalogue.knowledge.open_requests():
-            ignored = self._catalogue.knowledge.wishes_for(*request.run).ignored
+            ignored = self._catalogue.knowledge.requests_for(*request.run).ignored
             if request.kind is RequestKind.IGNORE:
                 await self.settle(request, _outcome_of_ignoring(request))
             elif request.kind is RequestKind.FETCH and ignored:
@@ -96,33 +96,33 @@ class RequestTracker:
                     await self.settle(request, outcome)
         judging = [request.kind is RequestKind.JUDGE for request in taken]
         if any(judging):
-            self.judging.ring()
+            self.verdict_requested.ring()
         return not all(judging)
 
     def awaits(self, host: str) -> None:
         """Note that a host is about to be scanned: nothing is settled before its scan."""
         self._awaited.add(host)
 
-    async def looked(self, host: str, asked: Sequence[Asked]) -> None:
+    async def record_scan(self, host: str, states: Sequence[RequestState]) -> None:
         """Record the state of everything requested on a host, and settle what is done."""
         self._awaited.discard(host)
-        self._said[host] = {(each.run, each.thing): each for each in asked}
+        self._statuses[host] = {(each.run, each.thing): each for each in states}
         for request in self._catalogue.knowledge.open_requests():
             outcome = self._outcome(request)
             if outcome:
                 await self.settle(request, outcome)
 
-    def left(self, host: str) -> None:
+    def record_leaving(self, host: str) -> None:
         """Note that a host is no longer scanned, or can't be; it no longer counts for settling."""
         self._awaited.discard(host)
-        self._said.pop(host, None)
+        self._statuses.pop(host, None)
 
     def _outcome(self, request: Request) -> str:
         """Return the outcome of a request; empty while a part of it is outstanding or unknown."""
         if request.kind is not RequestKind.FETCH:
             return ""
         thing = (request.run, request.thing)
-        answers = [said.get(thing) for said in self._said.values()]
+        answers = [status.get(thing) for status in self._statuses.values()]
         shown = [each for each in answers if each is not None and each.shown]
         if self._awaited or None in answers or not shown or any(each.outstanding for each in shown):
             return ""
@@ -145,7 +145,7 @@ def _outcome_of_ignoring(request: Request) -> str:
     return "fetched again" if request.detail.get("undo") is True else "nothing more of it is fetched"
 
 
-def _outcome_of(answers: Iterable[Asked]) -> str:
+def _outcome_of(answers: Iterable[RequestState]) -> str:
     found = list(answers)
     refused = [why for each in found for why in each.refused]
     files = sum(each.files for each in found)

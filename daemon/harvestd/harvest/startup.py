@@ -18,7 +18,7 @@ from harvestd.harvest.budgets import Descriptors, raise_limit
 from harvestd.harvest.context import Context
 from harvestd.harvest.experiments.directories import ExperimentDirectories
 from harvestd.harvest.experiments.manifests import Manifests
-from harvestd.harvest.experiments.names import name_as_asked
+from harvestd.harvest.experiments.names import apply_name_request
 from harvestd.harvest.experiments.rename import finish_renames
 from harvestd.harvest.metrics import NullListener, ProgressListener
 from harvestd.harvest.recovery import adopt_orphans, rebuild, recover
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harvestd.catalogue.repository import Catalogue
 
 _WORK = ("harvestd.harvest.host.executor", "harvestd.convention.metadata.yaml", "harvestd.harvest.experiments.reports")
-_LAST_WORDS = 4.0
+_LAST_MESSAGES = 4.0
 """Seconds for writing manifests at the end: a process must end within five seconds of SIGTERM."""
 
 
@@ -43,17 +43,17 @@ _LOCK_AGAIN = 0.5
 
 @asynccontextmanager
 async def open_context(
-    settings: Settings, monitor: ProgressListener, *, kind: HolderKind = HolderKind.COMMAND, patience: float = 0.0
+    settings: Settings, monitor: ProgressListener, *, kind: HolderKind = HolderKind.COMMAND, wait: float = 0.0
 ) -> AsyncIterator[tuple[Context, DataRoot]]:
     """Open the context; the unfinished work of the last process is settled before anything is published.
 
-    `kind` is what other processes read about this one. `patience`: seconds to wait while a command holds the data root.
+    `kind` is what other processes read about this one. `wait`: seconds to wait while a command holds the data root.
     Raise `Fatal` for what an operator must solve (exit code 7: another daemon holds the data root), `HaltedForSafety`
     if the disk or the catalogue fails. Errors, of the body too, may come in a group.
     """
     with ExitStack() as stack:
         root = await anyio.to_thread.run_sync(_open_root, settings, stack)
-        lock = await _locked(root, stack, kind, patience)
+        lock = await _locked(root, stack, kind, wait)
         context = Context.of(settings, monitor)
         context.budgets.descriptors = Descriptors(raise_limit())
         context.directories = ExperimentDirectories(context, root)
@@ -68,8 +68,8 @@ async def open_context(
             recorded = await recover(catalogue, root)
             context.catalogue = catalogue
             await context.check_directories()
-            context.requests.names = partial(name_as_asked, context, root)
-            await context.requests.learn(catalogue)
+            context.requests.names = partial(apply_name_request, context, root)
+            await context.requests.set_catalogue(catalogue)
             await context.open_catalogue(catalogue)
             context.changes.touch([*adopted, *renamed, *(record.experiment for record in recorded)])
             if not lock.found_in_order:
@@ -84,7 +84,7 @@ async def open_context(
                 tasks.cancel_scope.cancel()
         finally:
             if context.catalogue_opened.is_set():
-                with anyio.move_on_after(_LAST_WORDS, shield=True):
+                with anyio.move_on_after(_LAST_MESSAGES, shield=True):
                     await manifests.flush()
                     if manifests.are_level:
                         await anyio.to_thread.run_sync(lock.leave_in_order)
@@ -112,14 +112,14 @@ def _open_root(settings: Settings, stack: ExitStack) -> DataRoot:
     return stack.enter_context(DataRoot.open(settings.data_root))
 
 
-async def _locked(root: DataRoot, stack: ExitStack, kind: HolderKind, patience: float) -> DataRootLock:
-    """Take the lock; wait up to `patience` seconds while a command holds it. Raise `Held`."""
+async def _locked(root: DataRoot, stack: ExitStack, kind: HolderKind, wait: float) -> DataRootLock:
+    """Take the lock; wait up to `wait` seconds while a command holds it. Raise `Held`."""
 
     def take() -> DataRootLock:
         # Entered here: a cancellation meanwhile would lose what the thread returns.
         return stack.enter_context(DataRootLock.take(root, kind))
 
-    end = anyio.current_time() + patience
+    end = anyio.current_time() + wait
     told, seen_daemon = 0, False
     while True:
         try:

@@ -47,7 +47,7 @@ class StartGate:
         self._free = anyio.CapacityLimiter(at_once)
         self._longest = longest
 
-    def turn(self) -> AbstractAsyncContextManager[object]:
+    def slot(self) -> AbstractAsyncContextManager[object]:
         """Return a context manager for a slot, acquired in order and given back early if the body takes long."""
         return slot(self._free, self._longest)
 
@@ -62,17 +62,17 @@ class Machine(Immutable):
 class Machines(Struct):
     """All machines that were connected."""
 
-    _met: dict[str, Machine] = struct_field(default_factory=dict)
+    _machines: dict[str, Machine] = struct_field(default_factory=dict)
     """By the host's identity."""
     _by_hostname: defaultdict[str, dict[str, Machine]] = struct_field(default_factory=lambda: defaultdict(dict))
     """By the host name that the machine reports, and by the host's identity."""
 
-    def met(self, host: Host, facts: BoxFacts) -> None:
+    def record(self, host: Host, facts: BoxFacts) -> None:
         """Record the facts that a host's machine reports now."""
-        before = self._met.get(host.identity)
+        before = self._machines.get(host.identity)
         if before is not None:
             del self._by_hostname[before.facts.hostname][host.identity]
-        self._met[host.identity] = self._by_hostname[facts.hostname][host.identity] = Machine(host, facts)
+        self._machines[host.identity] = self._by_hostname[facts.hostname][host.identity] = Machine(host, facts)
 
     def writing(self, writer: str | None, shown_by: Host) -> Machine | None:
         """Return the other machine that calls itself `writer`, of a run that `shown_by` shows.
@@ -87,11 +87,11 @@ class Machines(Struct):
 
 _SHOWN_LATELY = 300.0
 """Seconds for which the last scan of a host counts as current, at least."""
-_LOOKS = 2
+_SCANS = 2
 """A scan counts as current for the time of this many scans, if that is longer."""
 
 
-class Showing(Immutable):
+class VisibleEvals(Immutable):
     """What one connected host showed last."""
 
     storage: str
@@ -101,7 +101,7 @@ class Showing(Immutable):
     """Which of its trees it does not show; None before its first scan."""
 
 
-class Outlook(Immutable):
+class LastScan(Immutable):
     """The result of the last scan of a host."""
 
     host: Host
@@ -111,22 +111,22 @@ class Outlook(Immutable):
     """Remote paths of files that could not be published locally."""
     scanned: float
     """When the last scan of all trees began, in monotonic seconds. The host may have pushed changes since."""
-    took: float = 0.0
+    duration: float = 0.0
     """Seconds from the request for that scan to its end."""
 
     def is_fresh(self, now: float, interval: float) -> bool:
         """Return whether the scan is recent enough to count as current; `interval`: seconds between scans."""
-        return now - self.scanned < max(_SHOWN_LATELY, _LOOKS * (interval + self.took))
+        return now - self.scanned < max(_SHOWN_LATELY, _SCANS * (interval + self.duration))
 
 
-class Rest(Struct):
+class IdleState(Struct):
     """How long a host has been idle; times in monotonic seconds."""
 
     since: float
     """When something changed last, or the host was first scanned."""
     asked_at: float
     """When its GPUs were queried last."""
-    told: bool = False
+    is_logged: bool = False
 
 
 class Judged(Immutable):
@@ -156,9 +156,9 @@ class HostState:
     """None: it is not connected."""
     storage: str = ""
     """The storage that holds its trees; set with `box`."""
-    showing: Showing | None = None
+    visible: VisibleEvals | None = None
     """What it showed last; None: it is not being watched."""
-    outlook: Outlook | None = None
+    last_scan: LastScan | None = None
     """The result of the last scan on the present connection."""
     is_unreached: bool = False
     """Whether the last attempt to connect failed."""
@@ -166,10 +166,10 @@ class HostState:
     """Why it could not be read the last time; None: it could, or was not tried."""
     wants_scan: bool = False
     """Whether the next scan must be a full one, whatever it pushes."""
-    rest: Rest | None = None
+    idle: IdleState | None = None
     verdict: Judged | None = None
     """The newest verdict."""
-    judging: "VerdictService | None" = None
+    verdict_service: "VerdictService | None" = None
     """None: it is not being watched."""
 
 
@@ -195,11 +195,11 @@ class HostStates:
         """Return the states of the hosts."""
         return list(self._states.values())
 
-    def outlooks(self) -> Iterator[Outlook]:
+    def last_scans(self) -> Iterator[LastScan]:
         """Yield the results of the last scans."""
         for state in self.all():
-            if state.outlook is not None:
-                yield state.outlook
+            if state.last_scan is not None:
+                yield state.last_scan
 
     def connected(self, storage: str) -> dict[str, Box]:
         """Return the connected hosts of a storage."""
@@ -213,15 +213,15 @@ class HostStates:
         """Return the remote paths of the evals that hosts of other storages show now, by storage."""
         others: dict[str, frozenset[str]] = {}
         for state in self._states.values():
-            showing = state.showing
-            if showing is not None and showing.storage != storage:
-                before = others.get(showing.storage)
-                others[showing.storage] = showing.evals if before is None else before | showing.evals
+            visible = state.visible
+            if visible is not None and visible.storage != storage:
+                before = others.get(visible.storage)
+                others[visible.storage] = visible.evals if before is None else before | visible.evals
         return others
 
     def views_beside(self, host: str, storage: str) -> list[View]:
         """Return the views of the other connected hosts that share a host's storage."""
-        others = (state.showing for identity, state in self._states.items() if identity != host)
+        others = (state.visible for identity, state in self._states.items() if identity != host)
         return [each.view for each in others if each is not None and each.storage == storage and each.view is not None]
 
 

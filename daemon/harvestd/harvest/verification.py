@@ -25,7 +25,7 @@ from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.structs import Immutable
 from harvestd.errors import unwrapped
 from harvestd.harvest import audit
-from harvestd.harvest.audit import Finding, Kind
+from harvestd.harvest.audit import Finding, FindingKind
 from harvestd.harvest.context import Context
 from harvestd.harvest.metrics import NullListener
 from harvestd.harvest.startup import open_context
@@ -37,7 +37,7 @@ from harvestd.store.publish import Publication, Result, publish
 from harvestd.store.root import DataRoot
 from harvestd.store.versions import set_aside
 
-_PATIENCE = 120.0
+_TIMEOUT = 120.0
 """Seconds for a process to record what it published: a busy disk may take long to sync a batch."""
 _PAUSE = 0.05
 
@@ -62,7 +62,7 @@ def everything(connection: Connection) -> Subject:
 def catalogue_findings(settings: Settings) -> list[Finding]:
     """Return what is wrong with the catalogue itself; if anything is, nothing else can be audited."""
     damage = damage_of(settings.state)
-    return [Finding(Kind.CATALOGUE, str(settings.state), damage)] if damage else []
+    return [Finding(FindingKind.CATALOGUE, str(settings.state), damage)] if damage else []
 
 
 def findings(
@@ -100,7 +100,7 @@ class _Records:
 
         Wait while the daemon is publishing the file: the disk is ahead of the record then.
         """
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while True:
             with queries.fresh(self._connection) as connection:
                 found = queries.file_at(connection, str(file.target))
@@ -115,9 +115,9 @@ class _Records:
         """Skip findings about files that were recorded, or removed, since the records were read."""
         for finding in found:
             with queries.fresh(self._connection) as connection:
-                if finding.kind is Kind.MISSING and queries.link_at(connection, finding.path) is None:
+                if finding.kind is FindingKind.MISSING and queries.link_at(connection, finding.path) is None:
                     continue
-                if finding.kind is Kind.FOREIGN and self._is_known(connection, finding.path):
+                if finding.kind is FindingKind.FOREIGN and self._is_known(connection, finding.path):
                     continue
             yield finding
 
@@ -137,7 +137,7 @@ class Strangers:
         self._by_size: defaultdict[int, list[LocalPath]] = defaultdict(list)
         self._hashes: dict[LocalPath, str] = {}
         for finding in found:
-            if finding.kind is Kind.FOREIGN:
+            if finding.kind is FindingKind.FOREIGN:
                 self._take(finding.path)
 
     def _take(self, name: str) -> None:
@@ -177,8 +177,8 @@ class Strangers:
         return self._hashes[path]
 
 
-_GONE = frozenset({Kind.MISSING, Kind.CHANGED})
-_SETTLED_AT_START = frozenset({Kind.TEMPORARY, Kind.CATALOGUE})
+_GONE = frozenset({FindingKind.MISSING, FindingKind.CHANGED})
+_SETTLED_AT_START = frozenset({FindingKind.TEMPORARY, FindingKind.CATALOGUE})
 
 
 def set_catalogue_aside(settings: Settings) -> Path:
@@ -207,7 +207,7 @@ async def _repaired(context: Context, root: DataRoot, strangers: Strangers, find
         return True
     path = LocalPath.parse(finding.path)
     record = await context.catalogue.files.holder(path)
-    if finding.kind is Kind.MANIFEST:
+    if finding.kind is FindingKind.MANIFEST:
         places: dict[str, str | None] = {each.directory: each.id for each in knowledge.experiments()}
         context.changes.touch([places.get(path.parts[0])])
         return True
@@ -216,7 +216,7 @@ async def _repaired(context: Context, root: DataRoot, strangers: Strangers, find
     if record is None:
         await context.catalogue.forget_links([path])
         return True
-    if finding.kind is Kind.MISSING and await anyio.to_thread.run_sync(strangers.put_back, record):
+    if finding.kind is FindingKind.MISSING and await anyio.to_thread.run_sync(strangers.put_back, record):
         return True
     try:
         await anyio.to_thread.run_sync(set_aside, root, path)

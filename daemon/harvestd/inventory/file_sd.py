@@ -120,7 +120,7 @@ def hosts_in(raw: bytes, file: Path, source: str) -> tuple[Host, ...]:
     try:
         groups = _GROUPS.validate_python(data)
     except ValidationError as e:
-        raise BadFile(*_told(file, data, e)) from None
+        raise BadFile(*_problems(file, data, e)) from None
     hosts = tuple(_host(group, source, *place) for group in groups for place in group.targets)
     twice = tuple(_twice(file, hosts))
     if twice:
@@ -142,7 +142,7 @@ _FORMS: Mapping[str, Callable[[bytes], object]] = MappingProxyType({".json": _js
 _GROUPS: TypeAdapter[list[_Group]] = TypeAdapter(list[_Group], config=ConfigDict(defer_build=True))
 
 
-def _told(file: Path, data: list[object], error: ValidationError) -> Iterator[Problem]:
+def _problems(file: Path, data: list[object], error: ValidationError) -> Iterator[Problem]:
     errors = error.errors(include_url=False, include_input=False)
     for each in errors[:_MOST_PROBLEMS]:
         for place, message, hint in described(each):
@@ -191,9 +191,9 @@ def _host(group: _Group, source: str, address: str, port: int | None) -> Host:
     )
 
 
-_LOOK_EVERY = timedelta(seconds=30)
+_CHECK_EVERY = timedelta(seconds=30)
 """For file systems that report no changes."""
-_SECOND_LOOK = timedelta(seconds=2)
+_SECOND_CHECK = timedelta(seconds=2)
 """After a read that found hosts removed."""
 
 
@@ -257,7 +257,7 @@ class TargetsFiles:
         self._files = _files(settings, ())
         self._replaced = anyio.Event()
         self._due = anyio.Event()
-        self._told: tuple[Problem, ...] = ()
+        self._problems: tuple[Problem, ...] = ()
 
     def replace(self, settings: Targets) -> None:
         """Apply the section of a reloaded configuration; the state of files in both configurations is kept."""
@@ -275,7 +275,7 @@ class TargetsFiles:
         """Publish the hosts whenever they changed, until cancelled."""
         told: frozenset[Host] | None = None
 
-        def tell() -> None:
+        def send_hosts() -> None:
             nonlocal told
             is_known = not self._files or any(file.hosts is not None for file in self._files)
             if self.hosts != told and (is_known or told is not None):
@@ -286,18 +286,18 @@ class TargetsFiles:
             self._replaced = anyio.Event()
             with anyio.CancelScope() as following:
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._follow, self._files, tell)
+                    tasks.start_soon(self._follow, self._files, send_hosts)
                     await self._replaced.wait()
                     following.cancel()
 
-    async def ask(self) -> None:
+    async def query(self) -> None:
         """Read the files once; raise `BadTargets` for problems. The valid hosts are stored in either case."""
         await self._look(self._files)
         _, problems = _together(self._files)
         if problems:
             raise BadTargets(problems)
 
-    async def _follow(self, files: Sequence[_File], tell: Callable[[], None]) -> None:
+    async def _follow(self, files: Sequence[_File], send_hosts: Callable[[], None]) -> None:
         async with anyio.create_task_group() as tasks:
             if files:
                 await tasks.start(watch, [file.path for file in files], self._notice)
@@ -305,9 +305,9 @@ class TargetsFiles:
                 self._due = anyio.Event()
                 await self._look(files)
                 self._log_problems()
-                tell()
+                send_hosts()
                 soon = any(file.is_doubted for file in files)
-                with anyio.move_on_after((_SECOND_LOOK if soon else _LOOK_EVERY).total_seconds()):
+                with anyio.move_on_after((_SECOND_CHECK if soon else _CHECK_EVERY).total_seconds()):
                     await self._due.wait()
 
     def _notice(self) -> None:
@@ -320,7 +320,7 @@ class TargetsFiles:
     def _log_problems(self) -> None:
         hosts, problems = _together(self._files)
         log = get_logger()
-        if problems and problems != self._told:
+        if problems and problems != self._problems:
             error = BadTargets(problems)
             log.warning(
                 Event.INVENTORY_FAILED,
@@ -330,9 +330,9 @@ class TargetsFiles:
                 hint=error.hint,
                 hosts=len(hosts),
             )
-        elif self._told and not problems:
+        elif self._problems and not problems:
             log.info(Event.INVENTORY_RECOVERED, source=self.name, hosts=len(hosts))
-        self._told = problems
+        self._problems = problems
 
 
 def _files(settings: Targets, known: Sequence[_File]) -> tuple[_File, ...]:

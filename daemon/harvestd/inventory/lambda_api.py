@@ -55,7 +55,7 @@ class Instance(Immutable):
         return self.status in _ENDING
 
 
-class Answer(Immutable):
+class InstanceList(Immutable):
     """All instances that exist, according to one answer."""
 
     instances: tuple[Instance, ...]
@@ -96,7 +96,7 @@ class _Silent(Exception):
         """Whether the request may have arrived."""
 
 
-class Ending(StrEnum):
+class TerminationState(StrEnum):
     """The outcome of a termination request."""
 
     TERMINATED = "terminated"
@@ -110,7 +110,7 @@ class Ending(StrEnum):
 class Outcome(Immutable):
     """The cloud's answer."""
 
-    ending: Ending
+    ending: TerminationState
     detail: str = ""
     """Why it was not terminated, or why that is not known."""
     wait: timedelta = timedelta()
@@ -138,19 +138,19 @@ def client_of(settings: LambdaCloud) -> "httpx.AsyncClient":
 
 async def instances_of(
     client: "httpx.AsyncClient", settings: LambdaCloud, env: Mapping[str, str] | None = None
-) -> Answer:
+) -> InstanceList:
     """Request the list of instances; raise `Retry`. `env` replaces the environment, which may hold the key."""
-    from harvestd.inventory.lambda_parse import NonsensicalAnswer, answer_of  # noqa: PLC0415  (imported only for requests)
+    from harvestd.inventory.lambda_parse import InvalidAnswer, answer_of  # noqa: PLC0415  (imported only for requests)
 
     try:
-        reply = await _asked(client, settings, env, "GET", "instances")
+        reply = await _sent(client, settings, env, "GET", "instances")
     except _Silent as e:
         raise Unanswered(str(e), hint=e.hint) from None
     if reply.status != _OK:
         raise Unanswered(_refusal(reply), hint=_HINTS.get(reply.status, ""), wait=reply.wait)
     try:
         return await anyio.to_thread.run_sync(answer_of, reply.body)
-    except NonsensicalAnswer as e:
+    except InvalidAnswer as e:
         raise Unanswered(str(e), hint="check lambda_cloud.base_url") from None
 
 
@@ -162,16 +162,16 @@ async def terminate(
 
     body = json.dumps({"instance_ids": [identifier]}).encode()
     try:
-        reply = await _asked(client, settings, env, "POST", _TERMINATE, body)
+        reply = await _sent(client, settings, env, "POST", _TERMINATE, body)
     except _Silent as e:
-        return Outcome(Ending.UNCLEAR if e.sent else Ending.REFUSED, str(e))
+        return Outcome(TerminationState.UNCLEAR if e.sent else TerminationState.REFUSED, str(e))
     if reply.status != _OK:
         # A server that failed may have done it before.
-        ending = Ending.REFUSED if reply.status in _REFUSALS else Ending.UNCLEAR
+        ending = TerminationState.REFUSED if reply.status in _REFUSALS else TerminationState.UNCLEAR
         return Outcome(ending, _refusal(reply), reply.wait)
     if identifier in await anyio.to_thread.run_sync(terminated_of, reply.body):
-        return Outcome(Ending.TERMINATED)
-    return Outcome(Ending.UNCLEAR, "its answer does not name the instance")
+        return Outcome(TerminationState.TERMINATED)
+    return Outcome(TerminationState.UNCLEAR, "its answer does not name the instance")
 
 
 def is_local(url: str) -> bool:
@@ -186,7 +186,7 @@ def _refusal(reply: _Reply) -> str:
     return f"status {reply.status}{f' ({code})' if code else ''}"
 
 
-async def _asked(
+async def _sent(
     client: "httpx.AsyncClient",
     settings: LambdaCloud,
     env: Mapping[str, str] | None,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from harvestd.inventory.host import Mount
-from harvestd.inventory.lambda_api import MOST_INSTANCES, Answer, Instance
+from harvestd.inventory.lambda_api import MOST_INSTANCES, Instance, InstanceList
 
 _MOST_ITEMS = 64
 """Tags, or mounts, of one instance."""
@@ -33,7 +33,7 @@ _ENDED = "terminated"
 T = TypeVar("T")
 
 
-class NonsensicalAnswer(Exception):
+class InvalidAnswer(Exception):
     """The body is no valid answer of the API; the text gives the reason and quotes nothing of it."""
 
 
@@ -122,20 +122,20 @@ class _Error(BaseModel):
     error: dict[str, Any]
 
 
-def answer_of(body: bytes) -> Answer:
-    """Return the answer to GET /instances; raise `NonsensicalAnswer`."""
+def answer_of(body: bytes) -> InstanceList:
+    """Return the answer to GET /instances; raise `InvalidAnswer`."""
     try:
         entries = _Instances.model_validate_json(body).data
     except ValidationError as e:
-        raise NonsensicalAnswer(_why(e)) from None
+        raise InvalidAnswer(_why(e)) from None
     instances: dict[str, Instance] = {}
     for entry in entries:
         if entry.id in instances:
-            raise NonsensicalAnswer("it has an id twice")
+            raise InvalidAnswer("it has an id twice")
         if entry.id is not None:
             instances[entry.id] = _instance(entry.id, entry)
     running = tuple(each for each in instances.values() if each.status != _ENDED)
-    return Answer(running, whole=len(instances) == len(entries))
+    return InstanceList(running, whole=len(instances) == len(entries))
 
 
 def terminated_of(body: bytes) -> frozenset[str]:

@@ -23,8 +23,8 @@ from harvestd.errors import Retry
 from harvestd.inventory.host import Host, Publish
 from harvestd.inventory.lambda_api import (
     MOST_INSTANCES,
-    Answer,
     Instance,
+    InstanceList,
     Unanswered,
     client_of,
     instances_of,
@@ -59,7 +59,7 @@ class KnownInstances:
         """The instances that are assumed to exist."""
         return tuple(self._instances.values())
 
-    def take(self, answer: Answer) -> str:
+    def take(self, answer: InstanceList) -> str:
         """Process the next answer; return why it does not count as evidence of absence, "" where it counts."""
         named = {each.id: each for each in answer.instances}
         for key, new in named.items():
@@ -123,7 +123,7 @@ class LambdaCloudHosts:
         """Publish the hosts whenever they changed, until cancelled."""
         told: frozenset[Host] | None = None
 
-        def tell() -> None:
+        def send_hosts() -> None:
             nonlocal told
             if self.hosts != told:
                 told = self.hosts
@@ -134,21 +134,21 @@ class LambdaCloudHosts:
             if self._settings.enabled:
                 with anyio.CancelScope() as polling:
                     async with anyio.create_task_group() as tasks:
-                        tasks.start_soon(self._poll, self._settings, tell)
+                        tasks.start_soon(self._poll, self._settings, send_hosts)
                         await self._replaced.wait()
                         polling.cancel()
             else:
                 self._known = KnownInstances()
                 self._failing = False
-                tell()
+                send_hosts()
                 await self._replaced.wait()
 
-    async def ask(self) -> None:
+    async def query(self) -> None:
         """Query the hosts once; raise `Retry` where that fails. Do nothing where no cloud is enabled."""
         if not self._settings.enabled:
             return
         async with client_of(self._settings) as client:
-            await self._ask(client, self._settings)
+            await self._query(client, self._settings)
 
     @property
     def hosts(self) -> frozenset[Host]:
@@ -160,17 +160,17 @@ class LambdaCloudHosts:
             if each.address is not None and (local or _may_be_a_box(each.address))
         )
 
-    async def _poll(self, settings: LambdaCloud, tell: Callable[[], None]) -> None:
+    async def _poll(self, settings: LambdaCloud, send_hosts: Callable[[], None]) -> None:
         """Query for ever, with a growing interval while that fails."""
         failures = 0
         async with client_of(settings) as client:
             while True:
                 try:
-                    await self._ask(client, settings)
+                    await self._query(client, settings)
                 except Doubtful as e:
                     failures, pause = 0, settings.interval
                     self._log_failed(e)
-                    tell()
+                    send_hosts()
                 except Retry as e:
                     failures += 1
                     wait = e.wait if isinstance(e, Unanswered) else timedelta()
@@ -180,10 +180,10 @@ class LambdaCloudHosts:
                 else:
                     failures, pause = 0, settings.interval
                     self._log_recovered()
-                    tell()
+                    send_hosts()
                 await anyio.sleep(pause.total_seconds())
 
-    async def _ask(self, client: "httpx.AsyncClient", settings: LambdaCloud) -> None:
+    async def _query(self, client: "httpx.AsyncClient", settings: LambdaCloud) -> None:
         doubt = self._known.take(await instances_of(client, settings, self._env))
         if doubt:
             raise Doubtful(doubt)

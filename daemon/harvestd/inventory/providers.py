@@ -171,7 +171,7 @@ class Providers:
         """The hosts that are known now, for a caller that does not `run` the providers."""
         return merged(*(provider.hosts for provider in self.all))
 
-    async def ask(self, names: Iterable[str] = ()) -> tuple[Retry, ...]:
+    async def query(self, names: Iterable[str] = ()) -> tuple[Retry, ...]:
         """Query the providers once, for all hosts or for `names`; return the failures.
 
         A later provider is queried only where the earlier ones do not have all names.
@@ -182,7 +182,7 @@ class Providers:
             if wanted and wanted <= {host.name for host in self.hosts}:
                 break
             try:
-                await provider.ask()
+                await provider.query()
             except Retry as e:
                 failures.append(e)
         return tuple(failures)

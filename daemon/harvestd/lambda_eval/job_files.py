@@ -169,21 +169,21 @@ def _unusable(path: Path, why: str) -> SyncFailed:
 
 
 def _job(job_id: str, document: dict[str, object]) -> Job:
-    said = {key: value for key, value in document.items() if isinstance(value, str) and value}
-    run = said.get("training_run", "").rstrip("/").rpartition("/")[2]
+    fields = {key: value for key, value in document.items() if isinstance(value, str) and value}
+    run = fields.get("training_run", "").rstrip("/").rpartition("/")[2]
     return Job(
         id=job_id,
-        address=said.get("lambda_ip"),
+        address=fields.get("lambda_ip"),
         run=run if run_name(run) else None,
-        dataset=said.get("eval_dataset"),
+        dataset=fields.get("eval_dataset"),
         steps=_steps(document.get("steps")),
-        status=said.get("status"),
-        synced_at=said.get(_SYNCED_AT),
-        local_results_dir=said.get(_LOCAL),
+        status=fields.get("status"),
+        synced_at=fields.get(_SYNCED_AT),
+        local_results_dir=fields.get(_LOCAL),
     )
 
 
-def _steps(said: object) -> tuple[int, ...]:
+def _steps(value: object) -> tuple[int, ...]:
     """Return the steps of `[10, 20]`, `10` or `"10,20"`; none for anything else, such as "all"."""
-    each = said if isinstance(said, list) else str(said).split(",")
+    each = value if isinstance(value, list) else str(value).split(",")
     return tuple(sorted({int(step) for step in map(str, each) if re.fullmatch(r"\s*[0-9]{1,9}\s*", step)}))

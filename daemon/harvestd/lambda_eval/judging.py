@@ -12,10 +12,10 @@ from harvestd.convention.scan.model import EvalDir, Group, RunDir
 from harvestd.errors import ExitCode
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.passes import find_hosts
-from harvestd.harvest.state import Outlook
+from harvestd.harvest.state import LastScan
 from harvestd.inventory.host import Host
 from harvestd.lambda_eval.job_files import Job, SyncFailed
-from harvestd.planning.destinations import Belonging, Placing, belonging, beside
+from harvestd.planning.destinations import Placing, RunContents, belonging, beside
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import ExperimentRecord
 from harvestd.settings import Settings
@@ -34,7 +34,7 @@ def experiment_of(job: Job, knowledge: PlanningIndex) -> ExperimentRecord | None
     return knowledge.experiment(found.pop() or "") if len(found) == 1 else None
 
 
-async def missing(job: Job, context: Context, outlooks: Iterable[Outlook]) -> list[str]:
+async def missing(job: Job, context: Context, last_scans: Iterable[LastScan]) -> list[str]:
     """Return what of a job is not here, by these outlooks; empty: everything is here. `job.run` is set."""
     experiment = experiment_of(job, context.catalogue.knowledge)
     if experiment is None:
@@ -44,37 +44,37 @@ async def missing(job: Job, context: Context, outlooks: Iterable[Outlook]) -> li
     here = {file.target.parts[1:] for file in await context.catalogue.files.files_of(experiment.id)}
     evals: list[EvalDir] = []
     found: list[str] = []
-    for outlook in outlooks:
-        shown = _shown(job, context, outlook)
+    for last_scan in last_scans:
+        shown = _shown(job, context, last_scan)
         evals += shown.evals
-        found += _open(outlook, shown)
-        found += _absent(shown, here, outlook.host.name)
+        found += _open(last_scan, shown)
+        found += _absent(shown, here, last_scan.host.name)
     found += _unevaluated(job, evals)
     return list(dict.fromkeys(found))
 
 
-def _shown(job: Job, context: Context, outlook: Outlook) -> Belonging:
+def _shown(job: Job, context: Context, last_scan: LastScan) -> RunContents:
     knowledge, selection = context.catalogue.knowledge, context.selection
-    storage = context.storage_of(outlook.host)
-    placing = Placing(outlook.host.name, storage, outlook.seen, knowledge, selection, ())
+    storage = context.storage_of(last_scan.host)
+    placing = Placing(last_scan.host.name, storage, last_scan.seen, knowledge, selection, ())
 
     def link_of(eval_dir: EvalDir) -> str | None:
         link = knowledge.eval_link(storage, eval_dir.config.place) if eval_dir.config else None
         return link.training_run if link else None
 
-    return belonging(outlook.seen, job.run or "", placing, link_of)
+    return belonging(last_scan.seen, job.run or "", placing, link_of)
 
 
-def _open(outlook: Outlook, shown: Belonging) -> Iterator[str]:
+def _open(last_scan: LastScan, shown: RunContents) -> Iterator[str]:
     """Yield what the plan still fetches; a log that is being written is never complete, and need not be."""
-    plan = outlook.plan
+    plan = last_scan.plan
     for wait in plan.waiting:
         if shown.holds(wait.place):
             yield f"{wait.place}: {wait.reason}"
     logs = [follow for follow in plan.follows if follow.whole or follow.target.replaces is None]
     places = [*(group.place for group in plan.groups), *(check.place for check in plan.checks)]
     places += [*(log.place for log in logs), *(each.record.place for each in plan.refiles)]
-    for place in (*places, *sorted(outlook.refused)):
+    for place in (*places, *sorted(last_scan.refused)):
         if shown.holds(place):
             yield f"{place}: not here yet"
 
@@ -84,7 +84,7 @@ def _is_filed(parts: tuple[str, ...], here: _Targets, host: str) -> bool:
     return parts in here or beside(parts, host) in here
 
 
-def _absent(shown: Belonging, here: _Targets, host: str) -> Iterator[str]:
+def _absent(shown: RunContents, here: _Targets, host: str) -> Iterator[str]:
     """Yield the files that are missing in the experiment, whatever the reason.
 
     Base evals are copied once and not checked.
@@ -162,8 +162,8 @@ def _made_up(job: Job) -> Host:
     try:
         address = str(ipaddress.ip_address(job.address or ""))
     except ValueError:
-        told = f"its lambda_ip is {escaped(job.address[:100])}" if job.address else "it has no lambda_ip"
-        raise SyncFailed(f"the box of {job.id} is not known: {told}", exit_code=ExitCode.NO_HOST) from None
+        where = f"its lambda_ip is {escaped(job.address[:100])}" if job.address else "it has no lambda_ip"
+        raise SyncFailed(f"the box of {job.id} is not known: {where}", exit_code=ExitCode.NO_HOST) from None
     # The cloud reuses addresses, so a host key is pinned for the job only; the address identifies the trees.
     return Host(
         identity=f"{SOURCE}:{job.id}",

@@ -34,7 +34,7 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger, speak_through_logging
 from harvestd.telemetry.sanitize import escaped
 
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 """Seconds within which the holder of the data root should have ended, or have recorded its results."""
 _ASK_EVERY = 0.5
 _MOST_REASONS = 5
@@ -76,7 +76,7 @@ async def sync_job(settings: Settings, job_id: str) -> Synced:
 
 async def _in_turn(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synced:
     """Sync the job as soon as no other process holds the data root; that process may sync it meanwhile."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while True:
         try:
             with unwrapped():
@@ -104,11 +104,11 @@ async def _brought(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synce
             raise SyncFailed(
                 f"not all of {job.id} was fetched: no room at {settings.data_root}", exit_code=ExitCode.DISK_FULL
             )
-        reasons = await missing(job, context, list(context.states.outlooks()))
+        reasons = await missing(job, context, list(context.states.last_scans()))
         reasons += [f"{place}: {why}" for result in results for place, why in result.conflicts.items()]
         experiment = experiment_of(job, context.catalogue.knowledge)
         if reasons or experiment is None:
-            raise SyncFailed(f"not all of {job.id} is here: {told(reasons)}", exit_code=ExitCode.PARTIAL)
+            raise SyncFailed(f"not all of {job.id} is here: {first_reasons(reasons)}", exit_code=ExitCode.PARTIAL)
         here = f"{settings.data_root}/{experiment.directory}"
     # The status from before the pass: a job that finished since may have written more.
     if job.status == RUNNING:
@@ -132,7 +132,7 @@ def _results(job: Job, outcomes: Sequence[HostOutcome]) -> list[PassResult]:
     return results
 
 
-def told(reasons: Sequence[str]) -> str:
+def first_reasons(reasons: Sequence[str]) -> str:
     """Return the first reasons in a line, safe to display."""
     more = [f"and {len(reasons) - _MOST_REASONS} more"] if len(reasons) > _MOST_REASONS else []
     return "; ".join([escaped(reason) for reason in reasons[:_MOST_REASONS]] + more)

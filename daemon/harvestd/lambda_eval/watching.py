@@ -20,7 +20,7 @@ from harvestd.harvest.context import Context
 from harvestd.harvest.sync import Broadcast
 from harvestd.lambda_eval.job_files import Job, Stamp, SyncFailed, mark_synced, read_job, stamps
 from harvestd.lambda_eval.judging import experiment_of, missing
-from harvestd.lambda_eval.syncing import told
+from harvestd.lambda_eval.syncing import first_reasons
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 from harvestd.telemetry.sanitize import escaped
@@ -43,7 +43,7 @@ class Notices:
         """Follow the directory until cancelled."""
         while True:
             directory = self._context.settings.jobs.directory
-            if self._context.settings.jobs.watch and await anyio.to_thread.run_sync(_stands, directory):
+            if self._context.settings.jobs.watch and await anyio.to_thread.run_sync(_is_directory, directory):
                 self._changed()
                 await self._follow(directory)
             await anyio.sleep(_ASK_EVERY)
@@ -73,7 +73,7 @@ class Notices:
                     jobs = self._context.settings.jobs
                     if jobs.directory != directory or not jobs.watch:
                         break
-                    if not await anyio.to_thread.run_sync(_stands, directory):
+                    if not await anyio.to_thread.run_sync(_is_directory, directory):
                         break
             except (OSError, WatchfilesRustInternalError):
                 # The kernel limits notices for each user, and editors use many: then the caller polls.
@@ -81,7 +81,7 @@ class Notices:
             tasks.cancel_scope.cancel()
 
 
-def _stands(directory: Path) -> bool:
+def _is_directory(directory: Path) -> bool:
     try:
         return directory.is_dir()
     except OSError:  # not readable; listing it reports that
@@ -111,7 +111,7 @@ class _Due:
     job: Job
     since: float = field(default_factory=time.monotonic)
     """When its end was read."""
-    told: str = ""
+    logged: str = ""
     """The last logged reason why it waits."""
 
 
@@ -136,39 +136,39 @@ class JobWatch:
             while True:
                 self._changed = anyio.Event()
                 if self._context.settings.jobs.watch:
-                    await self._look()
+                    await self._read_changed()
                 else:
                     self._read.clear()
                     self._due.clear()
                 with anyio.move_on_after(_BACKSTOP):
-                    await self._wait_and_judge()
+                    await self._check_until_changed()
 
-    async def _wait_and_judge(self) -> None:
+    async def _check_until_changed(self) -> None:
         """Judge what is due after each scan of a host, until a job file changes."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._judge_on)
+            tasks.start_soon(self._check_after_scans)
             await self._changed.wait()
             tasks.cancel_scope.cancel()
 
     def _note_change(self) -> None:
         self._changed.set()
 
-    async def _judge_on(self) -> None:
+    async def _check_after_scans(self) -> None:
         while True:
-            started, looked_before = time.monotonic(), self._context.signals.scanned.version
+            started, scanned_before = time.monotonic(), self._context.signals.scanned.version
             for due in list(self._due.values()):
-                own = [each for each in self._context.states.outlooks() if each.host.address == due.job.address]
+                own = [each for each in self._context.states.last_scans() if each.host.address == due.job.address]
                 if any(each.scanned >= due.since for each in own):
                     with self._context.service_failures.containing("jobs", job_id=due.job.id):
-                        await self._judge(due)
+                        await self._check(due)
                 elif time.monotonic() - due.since >= _UNSEEN:
                     self._wait(due, self._unseen(due.job))
-            took = time.monotonic() - started
-            await self._context.signals.scanned.wait(looked_before)
+            duration = time.monotonic() - started
+            await self._context.signals.scanned.wait(scanned_before)
             # Old jobs whose results never come must cost only a small part of the time.
-            await anyio.sleep(_REST * took)
+            await anyio.sleep(_REST * duration)
 
-    async def _look(self) -> None:
+    async def _read_changed(self) -> None:
         """Read the files that changed."""
         directory = self._context.settings.jobs.directory
         try:
@@ -203,19 +203,19 @@ class JobWatch:
             self._due.pop(job_id, None)
         elif job_id not in self._due or self._due[job_id].job != job:
             self._due[job_id] = _Due(job)
-            self._ask_for_a_look(job)
+            self._request_scan(job)
 
-    def _ask_for_a_look(self, job: Job) -> None:
-        at = [each.host.identity for each in self._context.states.outlooks() if each.host.address == job.address]
+    def _request_scan(self, job: Job) -> None:
+        at = [each.host.identity for each in self._context.states.last_scans() if each.host.address == job.address]
         if at:
             for identity in at:
                 self._context.states.of(identity).wants_scan = True
             self._scan_now.ring()
 
-    async def _judge(self, due: _Due) -> None:
-        reasons = await missing(due.job, self._context, list(self._context.states.outlooks()))
+    async def _check(self, due: _Due) -> None:
+        reasons = await missing(due.job, self._context, list(self._context.states.last_scans()))
         if reasons:
-            self._wait(due, told(reasons))
+            self._wait(due, first_reasons(reasons))
             return
         experiment = experiment_of(due.job, self._context.catalogue.knowledge)
         settings = self._context.settings
@@ -245,9 +245,9 @@ class JobWatch:
 
     def _wait(self, due: _Due, why: str) -> None:
         """Log why a job waits, once for each reason."""
-        if why != due.told:
+        if why != due.logged:
             get_logger().info(Event.JOB_WAITING, job_id=due.job.id, run_id=due.job.run, error=why)
-        due.told = why
+        due.logged = why
 
     def _reject(self, job_id: str, directory: Path, error: SyncFailed) -> None:
         if self._rejected.get(job_id) != str(error):

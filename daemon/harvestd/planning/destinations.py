@@ -28,7 +28,7 @@ _Tuning = tuple[str, str]
 """A model in the form for names, and its fine-tuning dataset."""
 
 
-class Home(Immutable):
+class Destination(Immutable):
     """A local directory below which files are placed."""
 
     directory: LocalPath
@@ -44,7 +44,7 @@ class Home(Immutable):
         """The section of the files below it."""
         return section_of((*self.directory.parts, ""))
 
-    def beside(self, host: str) -> "Home | None":
+    def beside(self, host: str) -> "Destination | None":
         """Return the directory for files that conflict with other hosts' files here; None if its path is invalid."""
         experiment, *below = self.directory.parts
         try:
@@ -64,19 +64,19 @@ class Undecided(Immutable):
     reason: str
 
 
-def experiment_home(experiment: ExperimentRecord, *below: str) -> Home:
+def experiment_destination(experiment: ExperimentRecord, *below: str) -> Destination:
     """Return a directory of an experiment; raise `RejectedPath` if its path would be too long."""
-    return Home(LocalPath((experiment.directory, *below)), experiment.id)
+    return Destination(LocalPath((experiment.directory, *below)), experiment.id)
 
 
-def base_home(experiment: ExperimentRecord) -> Home:
+def base_destination(experiment: ExperimentRecord) -> Destination:
     """Return the directory of an experiment's base evals; raise `RejectedPath` if its path would be too long."""
-    return Home(LocalPath((experiment.directory, BASE_EVAL)), experiment.id, is_shared=True)
+    return Destination(LocalPath((experiment.directory, BASE_EVAL)), experiment.id, is_shared=True)
 
 
-def unfiled_home(host: str, eval_dir: EvalDir) -> Home:
+def unfiled_destination(host: str, eval_dir: EvalDir) -> Destination:
     """Return the `_unfiled` directory of an eval, by its remote path; raise `RejectedPath` if it would be too long."""
-    return Home(LocalPath((UNFILED, host, *eval_dir.tree.name.split("/"), *eval_dir.path.parts)), None)
+    return Destination(LocalPath((UNFILED, host, *eval_dir.tree.name.split("/"), *eval_dir.path.parts)), None)
 
 
 def named_run(eval_dir: EvalDir, linked: str | None) -> RunName | None:
@@ -136,33 +136,35 @@ class Placing:
         # Several storages may show the same run.
         return chosen[0] if len({run.experiment for run in chosen}) == 1 else None
 
-    def homes(self, eval_dir: EvalDir, linked: str | None) -> list[Home] | Undecided:
+    def destinations(self, eval_dir: EvalDir, linked: str | None) -> list[Destination] | Undecided:
         """Return the local directories for `eval_dir`, its own level included; raise `RejectedPath` if invalid."""
         if eval_dir.is_base:
-            return self._base_homes(eval_dir)
+            return self._base_destinations(eval_dir)
         run = self.run_of(eval_dir, linked)
         if isinstance(run, Undecided):
             return run
         if run is None or run.experiment is None:
-            return [unfiled_home(self._host, eval_dir)]
+            return [unfiled_destination(self._host, eval_dir)]
         experiment = self._knowledge.experiment(run.experiment)
-        return [experiment_home(experiment, "eval_results", eval_dir.path.name)]
+        return [experiment_destination(experiment, "eval_results", eval_dir.path.name)]
 
-    def is_home_of(self, home: Home, run: str) -> bool:
+    def is_destination_of(self, destination: Destination, run: str) -> bool:
         """Return whether a local directory is that of a run with this directory name."""
         name = run_name(run)
         known = self._knowledge.runs_named(name.name) if name else []
         exact = [each for each in known if each.place.rpartition("/")[2] == run]
-        return home.experiment is not None and home.experiment in {each.experiment for each in exact or known}
+        return destination.experiment is not None and destination.experiment in {
+            each.experiment for each in exact or known
+        }
 
-    def _base_homes(self, eval_dir: EvalDir) -> list[Home] | Undecided:
+    def _base_destinations(self, eval_dir: EvalDir) -> list[Destination] | Undecided:
         tuning = self._tuning_of(eval_dir)
         found = self._tuned.get(tuning) if tuning else None
         if found:
-            return [base_home(self._knowledge.experiment(identifier)) for identifier in sorted(found)]
+            return [base_destination(self._knowledge.experiment(identifier)) for identifier in sorted(found)]
         if self._unnamed:
             return Undecided("a run on this host has no local name yet")
-        return [unfiled_home(self._host, eval_dir)]
+        return [unfiled_destination(self._host, eval_dir)]
 
     @cached_property
     def _tuned(self) -> dict[_Tuning, set[str]]:
@@ -194,14 +196,14 @@ class Placing:
             self._short[model] = model_in_names(model, self._selection.models) or model
         return self._short[model]
 
-    def below_base(self, eval_dir: EvalDir, group: Group, home: Home) -> tuple[str, ...]:
+    def below_base(self, eval_dir: EvalDir, group: Group, destination: Destination) -> tuple[str, ...]:
         """Return the components between `base_eval` and a base eval's files: none, or their step directory.
 
         The step directory is used if two variants have files of the same name. Files that are already local stay in
         place.
         """
         variant = (eval_dir.path.name,)
-        directory = home.directory.parts
+        directory = destination.directory.parts
         for member in group.members:
             if self._knowledge.file_at(self._storage, member.source.place, directory + variant + member.rest):
                 return variant
@@ -229,7 +231,7 @@ LinkOf = Callable[[EvalDir], str | None]
 """Returns the run in the eval_config.yaml of an eval; None if there is none."""
 
 
-class Belonging(Immutable):
+class RunContents(Immutable):
     """The parts of a survey that belong to one run."""
 
     runs: tuple[RunDir, ...]
@@ -248,19 +250,21 @@ def possible(survey: ScanResult, pick: str) -> ScanResult:
     return ScanResult(_meant(survey.runs, pick), tuple(evals), ())
 
 
-def belonging(survey: ScanResult, pick: str, placing: Placing, link_of: LinkOf) -> Belonging:
+def belonging(survey: ScanResult, pick: str, placing: Placing, link_of: LinkOf) -> RunContents:
     """Return what belongs to the run `pick`, including base evals that are stored with it."""
     runs = _meant(survey.runs, pick)
-    return Belonging(runs, tuple(each for each in survey.evals if _belongs(each, pick, placing, link_of(each))))
+    return RunContents(runs, tuple(each for each in survey.evals if _belongs(each, pick, placing, link_of(each))))
 
 
 def _belongs(eval_dir: EvalDir, pick: str, placing: Placing, linked: str | None) -> bool:
     if eval_dir.is_base:
         try:
-            homes = placing.homes(eval_dir, linked)
+            destinations = placing.destinations(eval_dir, linked)
         except RejectedPath:
             return False
-        return not isinstance(homes, Undecided) and any(placing.is_home_of(home, pick) for home in homes)
+        return not isinstance(destinations, Undecided) and any(
+            placing.is_destination_of(destination, pick) for destination in destinations
+        )
     name, wanted = named_run(eval_dir, linked), run_name(pick)
     if name is None or wanted is None or name.name != wanted.name:
         return False

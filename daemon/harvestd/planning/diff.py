@@ -11,7 +11,7 @@ from msgspec.structs import force_setattr
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.convention.scan.model import Group, LeftOut, Source, Wanted
 from harvestd.convention.scan.snapshot import Version
-from harvestd.planning.destinations import Home
+from harvestd.planning.destinations import Destination
 from harvestd.planning.identity import views_of
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.plan import Check, FileMove, Target
@@ -38,13 +38,13 @@ class Targets:
         storage: str,
         knowledge: PlanningIndex,
         refused: Mapping[tuple[str, LocalPath], tuple[Version, str]],
-        showing: Collection[str] = (),
+        connected_storages: Collection[str] = (),
     ) -> None:
         """Prepare for one plan; `refused`: by (remote path, target) the version that could not be published, and why.
 
-        `showing`: the other storages whose hosts are connected now.
+        `connected_storages`: the other storages whose hosts are connected now.
         """
-        self._showing = showing
+        self._connected_storages = connected_storages
         self._host = host
         self._storage = storage
         self._knowledge = knowledge
@@ -64,12 +64,13 @@ class Targets:
         """Record what is not fetched; `experiment` is the one whose manifest lists it."""
         self.left_out.setdefault(experiment, []).extend(entries)
 
-    def here(self, group: Group, home: Home, between: tuple[str, ...]) -> list[FileRecord] | None:
-        """Return the records of a group's files if all are local at their paths in `home`, in any version; else None.
+    def here(self, group: Group, destination: Destination, between: tuple[str, ...]) -> list[FileRecord] | None:
+        """Return the records of a group's files if all are local at their paths in `destination`; else None.
 
-        Then `home_for` returns `home`, and `changed` what `sealed` does, at a fraction of the cost.
+        Their versions may differ. Then `destination_for` returns `destination`, and `changed` what `sealed` does, at a
+        fraction of the cost.
         """
-        above, file_at = home.directory.parts + between, self._knowledge.file_at
+        above, file_at = destination.directory.parts + between, self._knowledge.file_at
         found: list[FileRecord] = []
         for member in group.members:
             source = member.source
@@ -79,64 +80,64 @@ class Targets:
             found.append(record)
         return found
 
-    def sealed(self, wanted: Wanted, home: Home, rest: tuple[str, ...]) -> Target | None:
+    def sealed(self, wanted: Wanted, destination: Destination, rest: tuple[str, ...]) -> Target | None:
         """Return the target for fetching this complete file now; None if it is local, moved, checked or left out."""
         source = wanted.source
-        record = self._knowledge.file_at(self._storage, source.place, home.directory.parts + rest)
+        record = self._knowledge.file_at(self._storage, source.place, destination.directory.parts + rest)
         refused_once = source.place in self._refused_places
         if record is not None and record.version == source.version and not refused_once:
             return None
-        path = self._path(source, home, rest)
+        path = self._path(source, destination, rest)
         if path is None:
             return None
         refused = self._refused.get((source.place, path)) if refused_once else None
         if refused is not None and refused[0] == source.version and not self._is_held(source, path):
-            self._hinder(home, source, refused[1])
+            self._hinder(destination, source, refused[1])
             return None
-        record = record or self._carried_on(home, path)
-        waiting = self._copy_elsewhere(source, home) if record is None else None
-        if home.experiment is None and waiting is not None:
+        record = record or self._carried_on(destination, path)
+        waiting = self._copy_elsewhere(source, destination) if record is None else None
+        if destination.experiment is None and waiting is not None:
             # Another host of the same storage fetched it: it is in that host's `_unfiled` directory, or already placed.
             record = waiting
         if record is not None:
-            return self.changed(source, record, home)
-        if not self._claim(source, home, path):
+            return self.changed(source, record, destination)
+        if not self._claim(source, destination, path):
             return None
-        target = Target(path, home.experiment)
+        target = Target(path, destination.experiment)
         if waiting is not None:
             self._moved.add(waiting.key)
             self.refiles.append(FileMove(waiting, target))
             return None
         return target
 
-    def growing(self, wanted: Wanted, home: Home) -> Target | None:
+    def growing(self, wanted: Wanted, destination: Destination) -> Target | None:
         """Return the target of a growing file, with the record of its local part; None if it is left out."""
         source = wanted.source
-        path = self._path(source, self._growing_home(wanted, home), wanted.rest)
+        path = self._path(source, self._growing_destination(wanted, destination), wanted.rest)
         if path is None:
             return None
         refused = self._refused.get((source.place, path))
-        if refused is not None and _goes_on(source.version, refused[0]):
-            self._hinder(home, source, refused[1])
+        if refused is not None and _continues(source.version, refused[0]):
+            self._hinder(destination, source, refused[1])
             return None
-        record = self._knowledge.file(self._storage, source.place, path) or self._carried_on(home, path)
-        if record is None and not self._claim(source, home, path):
+        record = self._knowledge.file(self._storage, source.place, path) or self._carried_on(destination, path)
+        if record is None and not self._claim(source, destination, path):
             return None
-        elsewhere = self._copy_elsewhere(source, home) if record is None else None
+        elsewhere = self._copy_elsewhere(source, destination) if record is None else None
         if elsewhere is not None:
             self._moved.add(elsewhere.key)
-            self.refiles.append(FileMove(elsewhere, Target(path, home.experiment)))
+            self.refiles.append(FileMove(elsewhere, Target(path, destination.experiment)))
             return None
-        return Target(path, home.experiment, record)
+        return Target(path, destination.experiment, record)
 
-    def _path(self, source: Source, home: Home, rest: tuple[str, ...]) -> LocalPath | None:
+    def _path(self, source: Source, destination: Destination, rest: tuple[str, ...]) -> LocalPath | None:
         try:
-            return home.directory.child(*rest)
+            return destination.directory.child(*rest)
         except RejectedPath as e:
-            self._hinder(home, source, f"its local path is not valid: {e}")
+            self._hinder(destination, source, f"its local path is not valid: {e}")
             return None
 
-    def _claim(self, source: Source, home: Home, path: LocalPath) -> bool:
+    def _claim(self, source: Source, destination: Destination, path: LocalPath) -> bool:
         holder = self._knowledge.holder(path)
         if holder is not None:
             if self._compared(source, holder) is Compared.SAME:
@@ -147,45 +148,45 @@ class Targets:
         else:
             self._claimed[path] = source
             return True
-        self._hinder(home, source, f"its local path is taken by {taken_by}")
+        self._hinder(destination, source, f"its local path is taken by {taken_by}")
         return False
 
-    def home_for(self, group: Group, home: Home, between: tuple[str, ...]) -> Home | None:
-        """Return the directory of a group, `home` or the one beside it; None while its files are compared.
+    def destination_for(self, group: Group, destination: Destination, between: tuple[str, ...]) -> Destination | None:
+        """Return the directory of a group, `destination` or the one beside it; None while its files are compared.
 
         Another host, or another directory of this one, may have provided files of the same names. Files with the same
         content then count as local; a group with any other content is placed beside them, under the name of this host.
         """
         compared: set[Compared] = set()
-        beside: Home | None = None
+        beside: Destination | None = None
         for member in group.members:
-            parts = home.directory.parts + between + member.rest
+            parts = destination.directory.parts + between + member.rest
             holder = self._knowledge.holder_at(parts)
-            if holder is None or self._is_own(member.source, holder) or self._carries_on(home, holder):
+            if holder is None or self._is_own(member.source, holder) or self._carries_on(destination, holder):
                 continue
             found = self._compared(member.source, holder)
             compared.add(found)
-            beside = beside or home.beside(self._host)
+            beside = beside or destination.beside(self._host)
             if beside is not None and self._is_beside(member, beside, between):
                 return beside
             if found is Compared.UNKNOWN and member.source.place not in self._asked:
                 self._asked.add(member.source.place)
                 self.checks.append(Check(member.source, holder, self._storage))
         if Compared.OTHER in compared:
-            return beside or home
-        return None if Compared.UNKNOWN in compared else home
+            return beside or destination
+        return None if Compared.UNKNOWN in compared else destination
 
-    def _growing_home(self, wanted: Wanted, home: Home) -> Home:
+    def _growing_destination(self, wanted: Wanted, destination: Destination) -> Destination:
         """Return the directory of a growing file: beside a file of the same name from another disk of the run.
 
         Growing files are not compared: they would be equal only until one of them is written.
         """
-        if not home.is_joint:
-            return home
-        holder = self._knowledge.holder_at(home.directory.parts + wanted.rest)
-        if holder is None or self._is_own(wanted.source, holder) or self._carries_on(home, holder):
-            return home
-        return home.beside(self._host) or home
+        if not destination.is_joint:
+            return destination
+        holder = self._knowledge.holder_at(destination.directory.parts + wanted.rest)
+        if holder is None or self._is_own(wanted.source, holder) or self._carries_on(destination, holder):
+            return destination
+        return destination.beside(self._host) or destination
 
     def _is_held(self, source: Source, path: LocalPath) -> bool:
         """Return whether a path has the record of another source's file: two hosts published there at the same time.
@@ -198,7 +199,7 @@ class Targets:
     def _is_own(self, source: Source, holder: FileRecord) -> bool:
         return (holder.storage, holder.place) == (self._storage, source.place)
 
-    def _is_beside(self, member: Wanted, beside: Home, between: tuple[str, ...]) -> bool:
+    def _is_beside(self, member: Wanted, beside: Destination, between: tuple[str, ...]) -> bool:
         parts = beside.directory.parts + between + member.rest
         return self._knowledge.file_at(self._storage, member.source.place, parts) is not None
 
@@ -211,24 +212,24 @@ class Targets:
             return Compared.UNKNOWN
         return Compared.SAME if sha256 == holder.sha256 else Compared.OTHER
 
-    def _carried_on(self, home: Home, path: LocalPath) -> FileRecord | None:
+    def _carried_on(self, destination: Destination, path: LocalPath) -> FileRecord | None:
         """Return the record of a file of the same run that another storage provided and that this host continues."""
         holder = self._knowledge.holder(path)
-        return holder if holder is not None and self._carries_on(home, holder) else None
+        return holder if holder is not None and self._carries_on(destination, holder) else None
 
-    def _carries_on(self, home: Home, holder: FileRecord) -> bool:
+    def _carries_on(self, destination: Destination, holder: FileRecord) -> bool:
         """Return whether this host continues a file that another storage provided: both show the same directory.
 
         A base eval's file is continued only if no host of the other storage is connected.
         """
-        if holder.storage == self._storage or holder.experiment != home.experiment:
+        if holder.storage == self._storage or holder.experiment != destination.experiment:
             return False
-        if home.is_shared and holder.storage in self._showing:
+        if destination.is_shared and holder.storage in self._connected_storages:
             return False
-        own = (run for run in self._knowledge.runs_of(home.experiment) if run.storage == self._storage)
+        own = (run for run in self._knowledge.runs_of(destination.experiment) if run.storage == self._storage)
         return any(view.storage == holder.storage for run in own for view in views_of(run, self._knowledge))
 
-    def _copy_elsewhere(self, source: Source, home: Home) -> FileRecord | None:
+    def _copy_elsewhere(self, source: Source, destination: Destination) -> FileRecord | None:
         """Return the record of a local copy of a file that must move to another path.
 
         It is in `_unfiled`, or was placed under the name that it had on its host before. A base eval has a copy in each
@@ -237,10 +238,10 @@ class Targets:
         copies = self._knowledge.copies(self._storage, source.place)
         if not copies:
             return None
-        elsewhere = (each for each in copies if each.key not in self._moved and _moves(each, home))
+        elsewhere = (each for each in copies if each.key not in self._moved and _moves(each, destination))
         return min(elsewhere, key=lambda each: each.target, default=None)
 
-    def changed(self, source: Source, record: FileRecord, home: Home) -> Target | None:
+    def changed(self, source: Source, record: FileRecord, destination: Destination) -> Target | None:
         """Return the target for fetching a local file again; None if it is up to date, or to be checked before."""
         if record.version == source.version:
             if record.version is not source.version or record.place is not source.place:
@@ -249,19 +250,19 @@ class Targets:
         same_size = record.version.size == source.version.size
         same_time = record.version.mtime_ns == source.version.mtime_ns
         # A base eval has copies in many experiments: all would be fetched again although only its times changed.
-        dear = home.is_shared or same_time or source.version.size >= CHECK_FROM
+        dear = destination.is_shared or same_time or source.version.size >= CHECK_FROM
         if same_size and dear and record.differs != source.version:
             self.checks.append(Check(source, record))
             return None
         return Target(record.target, record.experiment, record)
 
-    def _hinder(self, home: Home, source: Source, reason: str) -> None:
+    def _hinder(self, destination: Destination, source: Source, reason: str) -> None:
         """Leave out a wanted file that only its local path blocks."""
-        self._leave_out(home, LeftOut(source.place, source.version.size, 1, reason, hindered=True))
+        self._leave_out(destination, LeftOut(source.place, source.version.size, 1, reason, hindered=True))
 
-    def _leave_out(self, home: Home, entry: LeftOut) -> None:
+    def _leave_out(self, destination: Destination, entry: LeftOut) -> None:
         self.refusals[entry.place] = entry.reason
-        self.leave_out(home.experiment, [entry])
+        self.leave_out(destination.experiment, [entry])
 
 
 def _share(source: Source, record: FileRecord) -> None:
@@ -270,13 +271,13 @@ def _share(source: Source, record: FileRecord) -> None:
     force_setattr(source, "place", record.place)
 
 
-def _moves(copy: FileRecord, home: Home) -> bool:
-    if copy.target.parts[0] == UNFILED or home.experiment is None:
+def _moves(copy: FileRecord, destination: Destination) -> bool:
+    if copy.target.parts[0] == UNFILED or destination.experiment is None:
         return True
     # The record of a file that was renamed on its host has no change time (`renamed`).
-    return copy.version.ctime_ns == 0 and (not home.is_shared or copy.experiment == home.experiment)
+    return copy.version.ctime_ns == 0 and (not destination.is_shared or copy.experiment == destination.experiment)
 
 
-def _goes_on(version: Version, refused: Version) -> bool:
+def _continues(version: Version, refused: Version) -> bool:
     """Return whether `version` may be the refused growing file with more data; a file that was created anew is not."""
     return version.inode == refused.inode and version.size >= refused.size

@@ -75,7 +75,7 @@ class FileIndex:
         for subject in subjects:
             self._changed[subject] = self.version
 
-    def learn_file(self, file: FileRecord) -> None:
+    def add_file(self, file: FileRecord) -> None:
         """Add or replace a file: each local path has one record. Its section must be loaded."""
         before = self.holder_at(file.target.parts)
         if before is not None:
@@ -253,7 +253,7 @@ class FileIndex:
                     found.update((copy.experiment, copy.target.parts[0]))
         return found
 
-    def learn_hash(self, storage: str, place: str, version: Version, sha256: str, holder: FileRecord) -> None:
+    def add_hash(self, storage: str, place: str, version: Version, sha256: str, holder: FileRecord) -> None:
         """Add the hash, as reported by its host, of a file whose local path another file (`holder`) has."""
         self._change(holder.experiment, holder.target.parts[0])
         self._hashed[storage][place] = _Hashed(version, sha256, holder.target, holder.experiment)

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from harvestd.convention.kinds import RunName, run_name
 from harvestd.convention.metadata.models import model_id, model_in_names, run_of_reference
-from harvestd.convention.metadata.naming import UNKNOWN, Evidence, ExperimentName, Part, free_name
+from harvestd.convention.metadata.naming import UNKNOWN, ExperimentName, NamingFacts, Part, free_name
 from harvestd.convention.scan.model import RunDir
 from harvestd.convention.structs import Immutable
 from harvestd.planning.index import PlanningIndex
@@ -54,12 +54,12 @@ def head_of(beginning: bytes) -> str | None:
     return hashlib.sha256(beginning[:end]).hexdigest() if end else None
 
 
-def twin_of(
-    name: str, storage: str, seen: Fingerprint, knowledge: PlanningIndex, showing: Collection[str]
+def same_run_elsewhere(
+    name: str, storage: str, seen: Fingerprint, knowledge: PlanningIndex, connected_storages: Collection[str]
 ) -> RunRecord | Undecidable | None:
     """Return the run of another storage that equals this one or contains it as a part; None if it is a run of its own.
 
-    `showing`: the storages whose hosts are connected now, where a first line may still appear.
+    `connected_storages`: the storages whose hosts are connected now, where a first line may still appear.
     """
     alike = [
         run
@@ -72,7 +72,7 @@ def twin_of(
     if same is not None:
         return same
     for run in alike:
-        if seen.head is None or (run.head is None and run.storage in showing):
+        if seen.head is None or (run.head is None and run.storage in connected_storages):
             return Undecidable(run)
     # Parts that were seen before the log; if an experiment has a log by now, its parts belong to another run.
     parts = {run.experiment: run for run in alike if not any(each.head for each in knowledge.runs_of(run.experiment))}
@@ -111,8 +111,8 @@ def is_part(run: RunRecord, knowledge: PlanningIndex) -> bool:
     return first.key != run.key and not (run.head and run.head == first.head)
 
 
-def bringing(run: RunRecord, knowledge: PlanningIndex, showing: Collection[str]) -> list[RunRecord]:
-    """Return the views from which a run may be fetched now, on its own storage or one of `showing`; the best first.
+def views_to_fetch(run: RunRecord, knowledge: PlanningIndex, connected_storages: Collection[str]) -> list[RunRecord]:
+    """Return the views from which a run may be fetched now, on its own or a connected storage; the best first.
 
     The view that provided the log continues it, since two would write to one file when a disconnected host is back;
     otherwise the first view is the one that was seen first.
@@ -121,13 +121,13 @@ def bringing(run: RunRecord, knowledge: PlanningIndex, showing: Collection[str])
     if len(views) <= 1:
         return views
     log = _log_of(run, knowledge)
-    there = [view for view in views if view.storage == run.storage or view.storage in showing]
+    there = [view for view in views if view.storage == run.storage or view.storage in connected_storages]
     return sorted(there, key=lambda view: log is None or view.storage != log.storage)
 
 
-def leader(run: RunRecord, knowledge: PlanningIndex, showing: Collection[str]) -> RunRecord | None:
+def leader(run: RunRecord, knowledge: PlanningIndex, connected_storages: Collection[str]) -> RunRecord | None:
     """Return the view from which the run is fetched now; None if that is `run` itself."""
-    first = next(iter(bringing(run, knowledge, showing)), run)
+    first = next(iter(views_to_fetch(run, knowledge, connected_storages)), run)
     return None if first.key == run.key else first
 
 
@@ -144,18 +144,18 @@ _MAX_DEPTH: Final = 16
 """The maximal length of a chain of runs, each trained from the previous one."""
 
 
-def with_parents(evidence: Evidence, runs_named: RunsNamed, aliases: Mapping[str, str]) -> Evidence:
-    """Return `evidence` with the models of the runs to which its model references lead."""
+def with_parents(facts: NamingFacts, runs_named: RunsNamed, aliases: Mapping[str, str]) -> NamingFacts:
+    """Return `facts` with the models of the runs to which its model references lead."""
     lineage = Lineage(runs_named, aliases)
-    runs = {run for reference in _references(evidence) if (run := run_of_reference(reference))}
+    runs = {run for reference in _references(facts) if (run := run_of_reference(reference))}
     models = {run: model for run in runs if (model := lineage.model_of_run(run))}
-    return replace(evidence, parents=models)
+    return replace(facts, parents=models)
 
 
-def dated(evidence: Evidence, run: RunDir) -> Evidence:
-    """Return `evidence` with the times of a run's files, for a directory whose name has no valid time."""
+def dated(facts: NamingFacts, run: RunDir) -> NamingFacts:
+    """Return `facts` with the times of a run's files, for a directory whose name has no valid time."""
     written = None if run.config is None else run.config.version.mtime_ns // 10**9
-    return replace(evidence, events_began=run.events_began, config_written=written)
+    return replace(facts, events_began=run.events_began, config_written=written)
 
 
 class Lineage:
@@ -188,15 +188,15 @@ class Lineage:
         return [run for run in named if run.place.rpartition("/")[2] == directory] or named
 
     def _own_model(self, run: RunRecord, depth: int) -> str | None:
-        models = (self.model_of_reference(reference, depth) for reference in _references(run.evidence))
+        models = (self.model_of_reference(reference, depth) for reference in _references(run.naming_facts))
         return next(filter(None, models), None)
 
 
-def _references(evidence: Evidence) -> Iterator[str]:
+def _references(facts: NamingFacts) -> Iterator[str]:
     """Yield the references to a model, in the order of `naming`."""
-    final = evidence.final.backbone if evidence.final else None
-    yield from filter(None, (evidence.config.backbone, final, evidence.base_model))
-    yield from _only(evidence.backbones)
+    final = facts.final.backbone if facts.final else None
+    yield from filter(None, (facts.config.backbone, final, facts.base_model))
+    yield from _only(facts.backbones)
 
 
 def _only(backbones: Iterable[str]) -> Iterable[str]:

@@ -15,7 +15,7 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import RunDir, Source
 from harvestd.planning.file_index import FileIndex
 from harvestd.planning.records import EvalLink, ExperimentRecord, RunRecord, Section, sections_in
-from harvestd.planning.requests import NO_WISHES, Request, RequestKind, Wishes, wishes_of
+from harvestd.planning.requests import NO_REQUESTS, Request, RequestKind, RunRequests, combine_requests
 
 ANY_RUN = ("run",)
 """The subject (see `PlanningIndex.changed_at`) of all runs."""
@@ -42,9 +42,9 @@ class PlanningIndex(FileIndex):
         """By the key of the run that they concern."""
         self._open: dict[int, Request] = {}
         """The requests that are not settled, by their ids."""
-        self._wishes: dict[tuple[str, str], Wishes] = {}
+        self._run_requests: dict[tuple[str, str], RunRequests] = {}
 
-    def learn_run(self, run: RunRecord) -> None:
+    def add_run(self, run: RunRecord) -> None:
         """Add or replace a run."""
         before = self._runs.get(run.key)
         self._change(run.key)
@@ -66,12 +66,12 @@ class PlanningIndex(FileIndex):
         del self._runs[before.key]
         del self._runs_by_name[before.name][before.key]
         del self._runs_by_experiment[before.experiment][before.key]
-        self.learn_run(after)
+        self.add_run(after)
         for request in self._requests.pop(before.key, {}).values():
-            self.learn_request(replace(request, place=after.place))
-        self._wishes.pop(before.key, None)
+            self.add_request(replace(request, place=after.place))
+        self._run_requests.pop(before.key, None)
 
-    def learn_experiment(self, experiment: ExperimentRecord) -> None:
+    def add_experiment(self, experiment: ExperimentRecord) -> None:
         """Add or replace an experiment; its directory is taken from now on."""
         self._change(experiment.id)
         self._experiments[experiment.id] = experiment
@@ -87,7 +87,7 @@ class PlanningIndex(FileIndex):
                 found.update(sections_in(self._directory_of[run.experiment]))
         return found
 
-    def learn_link(self, path: LocalPath, target: str) -> None:
+    def add_link(self, path: LocalPath, target: str) -> None:
         """Add or replace a local link."""
         self._change(path.parts[0])
         self._links[path] = target
@@ -105,7 +105,7 @@ class PlanningIndex(FileIndex):
         """Return the local links below an experiment's directory, with their targets."""
         return {path: target for path, target in self._links.items() if path.parts[0] == directory}
 
-    def learn_eval_link(self, link: EvalLink) -> None:
+    def add_eval_link(self, link: EvalLink) -> None:
         """Add or replace the content of an eval_config.yaml."""
         self._change((link.storage, link.place))
         self._eval_links[link.storage, link.place] = link
@@ -114,21 +114,21 @@ class PlanningIndex(FileIndex):
         """Return the content of the eval_config.yaml at `place` as last read; None if it was not."""
         return self._eval_links.get((storage, place))
 
-    def learn_request(self, request: Request) -> None:
+    def add_request(self, request: Request) -> None:
         """Add or replace a person's request."""
         if request.is_open:
             self._open[request.id] = request
         else:
             self._open.pop(request.id, None)
         if request.kind is RequestKind.JUDGE:
-            self._learn_question(request)
+            self._add_verdict_request(request)
             return
         run = self._runs.get(request.run)
         self._change(ANY_REQUEST, request.run, *([] if run is None else [run.experiment]))
         self._requests[request.run][request.id] = request
-        self._wishes[request.run] = wishes_of(self._requests[request.run].values())
+        self._run_requests[request.run] = combine_requests(self._requests[request.run].values())
 
-    def _learn_question(self, request: Request) -> None:
+    def _add_verdict_request(self, request: Request) -> None:
         """Keep a request for a verdict until it is settled: these are frequent and change no plan."""
         if request.is_open:
             self._requests[request.run][request.id] = request
@@ -139,24 +139,24 @@ class PlanningIndex(FileIndex):
         """Return the unsettled requests, oldest first."""
         return [self._open[each] for each in sorted(self._open)]
 
-    def wishes_for(self, storage: str, place: str) -> Wishes:
+    def requests_for(self, storage: str, place: str) -> RunRequests:
         """Return the requests in force for the run with this key."""
-        return self._wishes.get((storage, place), NO_WISHES)
+        return self._run_requests.get((storage, place), NO_REQUESTS)
 
-    def wishes_in(self, experiment: str | None) -> list[Wishes]:
+    def requests_in(self, experiment: str | None) -> list[RunRequests]:
         """Return the requests in force for those of an experiment's runs that ever had any."""
         if experiment is None:
             return []
-        return [self._wishes[run.key] for run in self.runs_of(experiment) if run.key in self._wishes]
+        return [self._run_requests[run.key] for run in self.runs_of(experiment) if run.key in self._run_requests]
 
     def ignored_experiments(self) -> frozenset[str]:
         """Return the experiments that a person asked to ignore."""
-        ignored = (self._runs.get(key) for key, wishes in self._wishes.items() if wishes.ignored)
+        ignored = (self._runs.get(key) for key, requests in self._run_requests.items() if requests.ignored)
         return frozenset(run.experiment for run in ignored if run is not None and run.experiment is not None)
 
     def ignored_in(self, experiment: str | None) -> Request | None:
         """Return the request to ignore an experiment's run, on any of its storages; None if there is none."""
-        return next((wishes.ignored for wishes in self.wishes_in(experiment) if wishes.ignored), None)
+        return next((requests.ignored for requests in self.requests_in(experiment) if requests.ignored), None)
 
     def run_at(self, storage: str, place: str) -> RunRecord | None:
         """Return the run with this key; None if there is none."""
@@ -222,7 +222,7 @@ def _differ_in_progress(before: RunRecord, after: RunRecord) -> bool:
         step=before.step,
         seconds_left=before.seconds_left,
         step_at=before.step_at,
-        trouble=before.trouble,
+        problem=before.problem,
         row_version=before.row_version,
     )
 

@@ -21,7 +21,7 @@ _TOGETHER = " (many in this directory that are gone, counted together)"
 _LITTER = ("rule: temporary file", " is never wanted")
 
 
-class Fate(StrEnum):
+class EntryState(StrEnum):
     """The state in a scan of something that was left out before."""
 
     THERE = "there"
@@ -30,7 +30,7 @@ class Fate(StrEnum):
     """Its tree, or its directory, was not listed."""
 
 
-class Fates:
+class EntryStates:
     """Looks up remote paths in one scan of a host."""
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -38,22 +38,22 @@ class Fates:
         self._known: dict[str, frozenset[tuple[str, ...]]] = {}
         """By tree: the paths of all entries and of the directories above them, computed on first use."""
 
-    def of(self, place: str) -> Fate:
+    def of(self, place: str) -> EntryState:
         """Return the state of a file or directory at an absolute path."""
         for tree, listing in self._listings.items():
             if place.startswith(f"{tree}/"):
                 return self._within(tree, listing, tuple(place.removeprefix(f"{tree}/").split("/")))
-        return Fate.UNSEEN
+        return EntryState.UNSEEN
 
-    def _within(self, tree: str, listing: Listing, parts: tuple[str, ...]) -> Fate:
+    def _within(self, tree: str, listing: Listing, parts: tuple[str, ...]) -> EntryState:
         # An empty tree may be an unused mount point.
         if listing.state is not TreeState.PRESENT or not listing.entries:
-            return Fate.UNSEEN
+            return EntryState.UNSEEN
         if any(parts[: len(path)] == path.parts for path in listing.unreadable):
-            return Fate.UNSEEN
+            return EntryState.UNSEEN
         if tree not in self._known:
             self._known[tree] = _paths_of(listing)
-        return Fate.THERE if parts in self._known[tree] else Fate.GONE
+        return EntryState.THERE if parts in self._known[tree] else EntryState.GONE
 
 
 def _paths_of(listing: Listing) -> frozenset[tuple[str, ...]]:
@@ -66,32 +66,32 @@ def _paths_of(listing: Listing) -> frozenset[tuple[str, ...]]:
     return frozenset(found)
 
 
-def kept_on_record(before: Lines, now: Lines, fates: Fates, at: float) -> dict[str | None, tuple[LeftOut, ...]]:
+def kept_on_record(before: Lines, now: Lines, states: EntryStates, at: float) -> dict[str | None, tuple[LeftOut, ...]]:
     """Return the lines to record for a host from the recorded ones and those that are left out `now`.
 
     Entries that are gone from the host stay, marked with the time `at` of the first scan without them. Entries that
     exist and are no longer left out are removed, and so is litter.
     """
-    told = {each.place for entries in now.values() for each in entries}
+    listed = {each.place for entries in now.values() for each in entries}
     kept: dict[str | None, tuple[LeftOut, ...]] = dict(now)
     for experiment, entries in before.items():
-        own = [line for each in entries if (line := _kept(each, told, fates, at)) is not None]
+        own = [line for each in entries if (line := _kept(each, listed, states, at)) is not None]
         still, gone = [each for each in own if each.gone_at is None], [each for each in own if each.gone_at is not None]
         kept[experiment] = (*kept.get(experiment, ()), *still, *_bounded(gone))
     return {experiment: entries for experiment, entries in kept.items() if entries}
 
 
-def _kept(line: LeftOut, told: set[str], fates: Fates, at: float) -> LeftOut | None:
+def _kept(line: LeftOut, listed: set[str], states: EntryStates, at: float) -> LeftOut | None:
     if line.reason.endswith(_TOGETHER):
         return line
-    if line.place in told:
+    if line.place in listed:
         return None
     if line.gone_at is not None:
         return line
-    fate = fates.of(line.place)
-    if fate is Fate.GONE and not line.reason.startswith(_LITTER[0]) and not line.reason.endswith(_LITTER[1]):
+    state = states.of(line.place)
+    if state is EntryState.GONE and not line.reason.startswith(_LITTER[0]) and not line.reason.endswith(_LITTER[1]):
         return replace(line, gone_at=at)
-    return line if fate is Fate.UNSEEN else None
+    return line if state is EntryState.UNSEEN else None
 
 
 def _bounded(lines: list[LeftOut]) -> Iterator[LeftOut]:

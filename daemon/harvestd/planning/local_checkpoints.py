@@ -25,13 +25,13 @@ _LATEST = "step_latest"
 class CheckpointsHere:
     """The local checkpoints of a run, compared with those that the host shows."""
 
-    def __init__(self, run: RunDir, record: RunRecord, home: LocalPath, knowledge: PlanningIndex) -> None:
-        """`home` is the local directory of the run's files."""
+    def __init__(self, run: RunDir, record: RunRecord, destination: LocalPath, knowledge: PlanningIndex) -> None:
+        """`destination` is the local directory of the run's files."""
         self._run = run
         self._shown = {group.path.name: group for group in run.checkpoints}
         self._final_step = record.final.step if record.final else None
         self._record = record
-        self._above = (*home.parts, _STATE)
+        self._above = (*destination.parts, _STATE)
         self._knowledge = knowledge
         # The run may have been fetched from another storage that also shows it.
         self._places = tuple(f"{each.place}/" for each in knowledge.runs_of(record.experiment))
@@ -48,7 +48,7 @@ class CheckpointsHere:
                 return False
         return True
 
-    def standing(self, name: str) -> str | None:
+    def reason_kept(self, name: str) -> str | None:
         """Return the reason for which a checkpoint is kept; None if it is not complete locally."""
         marker = self._marker(name)
         return marker.reason if marker is not None and self.is_here(name) else None
@@ -58,7 +58,7 @@ class CheckpointsHere:
         marker = self._marker(name)
         return None if marker is None else marker.reason
 
-    def sealed_at_home(self, group: Group) -> Group:
+    def sealed_locally(self, group: Group) -> Group:
         """Return a group that needs no marker on its disk if the marker is already local: then only quiet counts."""
         without = group.needs_marker and group.marker is None and self._marker(group.path.name) is not None
         return replace(group, needs_marker=False) if without else group
@@ -122,13 +122,13 @@ class CheckpointsHere:
             newer = [each for each in self._shown if each in wanted and self._rank(each) > self._rank(name)]
             for best in sorted(newer, key=self._rank, reverse=True):
                 marker = self._marker(best)
-                kept = other._standing_for(best, files)
+                kept = other._counterparts(best, files)
                 if name not in wanted and marker is not None and None not in kept:
                     found = (marker, *(each for each in kept if each is not None))
                     yield Removal(LocalPath((*other._above, name)), tuple(files), best, found)
                     break
 
-    def _standing_for(self, best: str, files: Collection[FileRecord]) -> list[FileRecord | None]:
+    def _counterparts(self, best: str, files: Collection[FileRecord]) -> list[FileRecord | None]:
         """Return the counterpart in a checkpoint of each of these files of an older one; None for a missing one."""
         found = (self._at(best, file.target.parts[len(self._above) + 1 :]) for file in files)
         pairs = zip(found, files, strict=True)
@@ -136,7 +136,7 @@ class CheckpointsHere:
 
     def _covering(self, best: str, files: Collection[FileRecord]) -> list[FileRecord] | None:
         """Return the newer checkpoint's marker and counterparts of these files; None if any is missing."""
-        found = [self._marker(best), *self._standing_for(best, files)]
+        found = [self._marker(best), *self._counterparts(best, files)]
         known = [each for each in found if each is not None]
         return known if len(known) == len(found) else None
 

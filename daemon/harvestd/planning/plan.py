@@ -90,7 +90,7 @@ class Check(Immutable):
     source: Source
     record: FileRecord
     """Of the local file."""
-    asked_by: str | None = None
+    requested_by: str | None = None
     """The storage of `source` if the local file came from elsewhere and is only compared with it."""
 
     @property
@@ -145,7 +145,7 @@ class Waiting(Immutable):
     """Seconds until it can be fetched if nothing changes; None: that depends on this or another host."""
 
 
-class Asked(Immutable):
+class RequestState(Immutable):
     """The status on this host of something requested by hand."""
 
     run: tuple[str, str]
@@ -177,9 +177,9 @@ class Plan(Immutable):
     """By experiment; None: entries of no experiment."""
     ignored: tuple[str, ...] = ()
     """The remote directories that a person asked to ignore."""
-    asked: tuple[Asked, ...] = ()
+    request_states: tuple[RequestState, ...] = ()
     """One for each requested thing that is not settled."""
-    asks_for_life: bool = False
+    needs_liveness: bool = False
     """Whether a run's death depends only on whether a GPU process is left, which must be queried."""
 
     @property

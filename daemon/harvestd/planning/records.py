@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import Final
 
 from harvestd.convention.kinds import Finetuned, Kind
-from harvestd.convention.metadata.naming import Evidence, ExperimentName
+from harvestd.convention.metadata.naming import ExperimentName, NamingFacts
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.snapshot import Version
 from harvestd.convention.structs import Immutable
-from harvestd.planning.run_status import RunTrouble, is_over
+from harvestd.planning.run_status import RunProblem, is_over
 
 
 class RunRecord(Immutable):
@@ -53,16 +53,16 @@ class RunRecord(Immutable):
     """The identity of `host`, which is stable when its name changes; None: recorded by an earlier version."""
     step_at: float | None = None
     """When `step` was read, Unix time on our clock."""
-    trouble: RunTrouble | None = None
+    problem: RunProblem | None = None
     """Its problem as of the last scan; None if it has none."""
     row_version: int = 0
     """The number of changes of its row in the catalogue: a change that is based on an older version is refused."""
 
     @property
-    def evidence(self) -> Evidence:
+    def naming_facts(self) -> NamingFacts:
         """The facts from which it is named."""
         backbones = frozenset(tuning.backbone for tuning in self.tunings)
-        return Evidence(self.config, self.final, self.base_model, backbones, self.step)
+        return NamingFacts(self.config, self.final, self.base_model, backbones, self.step)
 
     @property
     def shown_by(self) -> str:
@@ -86,7 +86,7 @@ class RunRecord(Immutable):
     @property
     def is_over(self) -> bool:
         """Whether it has finished or died, so that nothing more is written."""
-        return is_over(finished=self.finished, trouble=self.trouble)
+        return is_over(finished=self.finished, problem=self.problem)
 
     @property
     def key(self) -> tuple[str, str]:

@@ -153,7 +153,7 @@ class EvalsOnHost:
         self._gone: dict[_Key, tuple[str, ...]] = {}
         """By size and modification time: the remote paths of metrics.csv files that were missing in some scan."""
 
-    def looked(self, evals: tuple[EvalDir, ...], snapshot: Snapshot) -> list[RenamedEval]:
+    def record_scan(self, evals: tuple[EvalDir, ...], snapshot: Snapshot) -> list[RenamedEval]:
         """Record the evals of a scan; return the ones possibly renamed since the previous scan, or before the first."""
         if evals is self._evals:
             return []

@@ -86,7 +86,7 @@ class Request(Immutable):
         return f"{IGNORED if self.kind is RequestKind.IGNORE else BY_HAND}{day}"
 
 
-class Wishes(Immutable):
+class RunRequests(Immutable):
     """The requests in force for one run; of repeated requests the first."""
 
     ignored: Request | None = None
@@ -99,10 +99,10 @@ class Wishes(Immutable):
         return self.things.get(RECORDS)
 
 
-NO_WISHES = Wishes()
+NO_REQUESTS = RunRequests()
 
 
-def wishes_of(requests: Iterable[Request]) -> Wishes:
+def combine_requests(requests: Iterable[Request]) -> RunRequests:
     """Combine all requests for one run, given in any order."""
     ignored: Request | None = None
     things: dict[str, Request] = {}
@@ -111,4 +111,4 @@ def wishes_of(requests: Iterable[Request]) -> Wishes:
             ignored = None if request.detail.get("undo") is True else ignored or request
         elif request.thing:
             things.setdefault(request.thing, request)
-    return Wishes(ignored, things)
+    return RunRequests(ignored, things)

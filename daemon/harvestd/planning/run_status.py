@@ -41,7 +41,7 @@ ORDER: Final = (
 """Precedence: of several records of one run, on several storages, the first status in this order counts."""
 
 
-class RunTrouble(Immutable):
+class RunProblem(Immutable):
     """A problem of a run as of the last scan."""
 
     status: RunStatus
@@ -49,7 +49,7 @@ class RunTrouble(Immutable):
     since: float
 
 
-class Standing(Immutable):
+class CurrentStatus(Immutable):
     """The present status of a run."""
 
     status: RunStatus
@@ -67,40 +67,40 @@ class Standing(Immutable):
         return self.status in {RunStatus.FINISHED, RunStatus.DIED}
 
 
-def standing(
+def current_status(
     *,
     finished: bool,
-    trouble: RunTrouble | None,
+    problem: RunProblem | None,
     step_at: float | None,
     host_seen_at: float | None,
     host_is_gone: bool,
     now: float,
-) -> Standing:
+) -> CurrentStatus:
     """Return the status of a run at `now` from the records of it and of its host.
 
     `step_at`: when its newest step was read. `host_seen_at`: when its host was last scanned successfully.
     """
     if finished:
-        return Standing(RunStatus.FINISHED)
-    if trouble is not None and trouble.status is RunStatus.DIED:
-        return Standing(trouble.status, trouble.since)
+        return CurrentStatus(RunStatus.FINISHED)
+    if problem is not None and problem.status is RunStatus.DIED:
+        return CurrentStatus(problem.status, problem.since)
     # On a shared file system another host may write it, so a step takes precedence over its host.
     goes_on = step_at is not None and now - step_at < FRESH
     if host_is_gone and not goes_on:
-        return Standing(RunStatus.DIED, step_at or host_seen_at)
-    if trouble is not None:
-        return Standing(trouble.status, trouble.since)
+        return CurrentStatus(RunStatus.DIED, step_at or host_seen_at)
+    if problem is not None:
+        return CurrentStatus(problem.status, problem.since)
     if goes_on or (host_seen_at is not None and now - host_seen_at < FRESH):
-        return Standing(RunStatus.RUNNING)
-    return Standing(RunStatus.UNKNOWN, max(filter(None, (step_at, host_seen_at)), default=None))
+        return CurrentStatus(RunStatus.RUNNING)
+    return CurrentStatus(RunStatus.UNKNOWN, max(filter(None, (step_at, host_seen_at)), default=None))
 
 
-def is_over(*, finished: bool, trouble: RunTrouble | None) -> bool:
+def is_over(*, finished: bool, problem: RunProblem | None) -> bool:
     """Return whether nothing more of a run is written, as far as known: it has finished or died."""
-    return finished or (trouble is not None and trouble.status is RunStatus.DIED)
+    return finished or (problem is not None and problem.status is RunStatus.DIED)
 
 
-class Life(Immutable):
+class Liveness(Immutable):
     """Facts beside the trees about processes and hosts that could still write."""
 
     idle_for: float = float("inf")
@@ -118,23 +118,23 @@ def quiet_for(run: RunDir, sightings: StabilityTracker, now: float) -> float:
     return min((sightings.age(source, now) for source in _sources(run)), default=float("inf"))
 
 
-def has_died(run: RunDir, host: str, life: Life, sightings: StabilityTracker, now: float) -> bool | None:
+def has_died(run: RunDir, host: str, liveness: Liveness, sightings: StabilityTracker, now: float) -> bool | None:
     """Return whether a run has died; None if that depends on its processes, which are unknown.
 
     `host`: the identity of the host that showed it first, or else its name, since a host may get another name. A run
-    has died if nothing of it has changed for `life.idle_for`, and its host is gone or ending, or no GPU process is
+    has died if nothing of it has changed for `liveness.idle_for`, and its host is gone or ending, or no GPU process is
     left.
     """
-    if any(sightings.age(source, now) < life.idle_for for source in _sources(run)):
+    if any(sightings.age(source, now) < liveness.idle_for for source in _sources(run)):
         return False
-    if host in life.ending or (life.hosts is not None and host not in life.hosts):
+    if host in liveness.ending or (liveness.hosts is not None and host not in liveness.hosts):
         return True
-    return None if life.gpu_processes is None else life.gpu_processes == 0
+    return None if liveness.gpu_processes is None else liveness.gpu_processes == 0
 
 
-def may_die_in(run: RunDir, life: Life, sightings: StabilityTracker, now: float) -> float:
+def may_die_in(run: RunDir, liveness: Liveness, sightings: StabilityTracker, now: float) -> float:
     """Return the seconds after which a run that has not died may have, if nothing changes; 0 if it may have now."""
-    left = (life.idle_for - sightings.age(source, now) for source in _sources(run))
+    left = (liveness.idle_for - sightings.age(source, now) for source in _sources(run))
     return max(0.0, next((each for each in left if each > 0), 0.0))
 
 

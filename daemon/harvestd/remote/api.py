@@ -144,9 +144,9 @@ class Reader(Protocol):
 class OwnScan(Immutable, gc=False):
     """A scan that a host made by itself and that found nothing new."""
 
-    looked: float
+    began: float
     """When it began at the earliest, in monotonic seconds of our clock."""
-    took: float
+    duration: float
     """Seconds, as the host says."""
 
 
@@ -157,11 +157,11 @@ REST_PER_SCAN = 3.0
 WHOLE_EVERY = 600.0
 """Seconds after which every entry is read again, even where neither notices nor recent changes point to it."""
 
-Glimpse = Callable[[Tree, Sequence[Entry]], None]
+OnPartialScan = Callable[[Tree, Sequence[Entry]], None]
 """Called with a scan's changes as they arrive, before the scan is complete: they are provisional."""
 
 
-def unseen(_tree: Tree, _entries: Sequence[Entry]) -> None:
+def ignore_partial(_tree: Tree, _entries: Sequence[Entry]) -> None:
     """Ignore partial results."""
 
 
@@ -184,17 +184,17 @@ class Box(Reader, Protocol):
         ...
 
     @property
-    def looked(self) -> float:
+    def last_scan_began(self) -> float:
         """When the last scan that covered all trees began at the earliest, in monotonic seconds; `NEVER` before one.
 
         What the host reports between such scans may be incomplete, and does not count.
         """
         ...
 
-    async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:
+    async def scan(self, on_partial: OnPartialScan = ignore_partial) -> Snapshot:
         """Scan all trees now. The first scan is complete; later ones cost only what changed.
 
-        Partial results are passed to `glimpse`, which is called on the event loop: it must be quick.
+        Partial results are passed to `on_partial`, which is called on the event loop: it must be quick.
         """
         ...
 
@@ -202,7 +202,7 @@ class Box(Reader, Protocol):
         """Scan as `scan` does, but read every entry anew, unchanged ones too: for a verdict."""
         ...
 
-    def look_ahead(self) -> None:
+    def scan_ahead(self) -> None:
         """Begin the scan that the next `scan` returns, where possible: it will not be older than this call."""
         ...
 

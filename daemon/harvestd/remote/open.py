@@ -52,19 +52,19 @@ async def _plain_box(connection: Connection, watch: WatchList, limits: Limits, n
     from harvestd.remote.sftp.session import NoSftp  # noqa: PLC0415
 
     try:
-        return await SftpBox.start(connection, watch, limits, WithoutProbe(str(no_probe), _way_out(no_probe.said)))
+        return await SftpBox.start(connection, watch, limits, WithoutProbe(str(no_probe), _way_out(no_probe.output)))
     except NoSftp as no_sftp:
         raise HostQuarantined(
             f"{connection.target}: neither Python 3 nor SFTP works there ({no_probe}; {no_sftp})",
-            hint=_way_out(no_probe.said),
+            hint=_way_out(no_probe.output),
         ) from no_sftp
 
 
-def _way_out(said: str) -> str:
-    """Return the hint for a host that runs neither; `said`: what it wrote in place of an answer."""
-    if "login as the user" in said or "log in as the user" in said:
+def _way_out(output: str) -> str:
+    """Return the hint for a host that runs neither; `output`: what it wrote in place of an answer."""
+    if "login as the user" in output or "log in as the user" in output:
         return "the host names the user to log in as: set ssh.user"
-    if said:
+    if output:
         return "the host's own words come first: a login shell or a forced command answers in place of what was started"
     return "install Python 3.6 or newer on the box, or allow SFTP in its sshd_config"
 

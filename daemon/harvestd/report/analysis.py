@@ -96,7 +96,7 @@ def place(root: DataRoot, directory: LocalPath, given: Mapping[str, bytes]) -> P
     Raise FileNotFoundError where the experiment's directory is gone, `Conflict`, `Refused`, `DiskFull` and
     `HaltedForSafety`.
     """
-    there = {name: _standing(root, directory.child(ANALYSIS, name)) for name in given}
+    there = {name: _content_of(root, directory.child(ANALYSIS, name)) for name in given}
     edited = frozenset(name for name, found in there.items() if found is not None and not is_ours(found))
     stays = bool(edited.difference(startable(given)))
     written: list[str] = []
@@ -108,7 +108,7 @@ def place(root: DataRoot, directory: LocalPath, given: Mapping[str, bytes]) -> P
     return Placed(edited, tuple(written))
 
 
-def _standing(root: DataRoot, path: LocalPath) -> bytes | None:
+def _content_of(root: DataRoot, path: LocalPath) -> bytes | None:
     """Return the content of the path, None where there is none; an unreadable file counts as a person's."""
     try:
         return root.read(path, _LIMIT)
@@ -122,7 +122,7 @@ DEADLINE: Final = 120.0
 """Seconds for one script."""
 _CPU_SECONDS: Final = 60
 """Of processor time for one script."""
-_TOLD: Final = 2_000
+_LONGEST_OUTPUT: Final = 2_000
 """Characters of a script's output that are kept, from its end."""
 _KEPT: Final = frozenset(
     {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"}
@@ -180,11 +180,11 @@ async def draw(experiment: Path, names: tuple[str, ...], cache: Path) -> Drawn:
         late = False
         for name in names:
             try:
-                said = await _run(copied / name, experiment, output, cache)
+                error = await _run(copied / name, experiment, output, cache)
             except _Late as e:
-                said, late = str(e), True
-            if said is not None:
-                failed[name] = said
+                error, late = str(e), True
+            if error is not None:
+                failed[name] = error
         return Drawn(await anyio.to_thread.run_sync(workshop.made_in, output, ".png"), failed, late)
     finally:
         with anyio.CancelScope(shield=True):
@@ -207,28 +207,28 @@ async def _run(script: Path, experiment: Path, output: Path, cache: Path) -> str
         )
     except OSError as error:
         raise Retry(f"can't start Python: {error.strerror}") from error
-    said = ""
+    ending = ""
     try:
-        with anyio.move_on_after(DEADLINE) as patience:
-            said = await _said(process)
+        with anyio.move_on_after(DEADLINE) as timeout:
+            ending = await _read_output(process)
             await process.wait()
     finally:
         await _end(process)
-    if patience.cancelled_caught:
+    if timeout.cancelled_caught:
         raise _Late(f"it was not done after {DEADLINE:g} s: this machine is busy, or the experiment is very large")
     if process.returncode == -signal.SIGXCPU:
         return f"it needs more than {_CPU_SECONDS} s of processor time: the experiment is very large"
     if process.returncode:
-        return f"it ended with {process.returncode}: {said or 'no word'}"
+        return f"it ended with {process.returncode}: {ending or 'no word'}"
     return None
 
 
-async def _said(process: Process) -> str:
+async def _read_output(process: Process) -> str:
     """Read all output of a process, and return its end on one line."""
     end = b""
     if process.stdout is not None:
         async for piece in process.stdout:
-            end = (end + piece)[-_TOLD:]
+            end = (end + piece)[-_LONGEST_OUTPUT:]
     return escaped(end.decode("utf-8", "replace").strip())
 
 

@@ -57,11 +57,11 @@ def write(root: DataRoot, known: Known, reader: Evals) -> Written:
     """
     given = analysis.scripts()
     placed = analysis.place(root, known.directory, given)
-    before = _standing(root, known.directory / README)
+    before = _content_of(root, known.directory / README)
     had = readme.marks_in(before)
     of_scripts = analysis.mark(given)
     marks = Marks(known.mark(of_scripts), had.pictures if had else Marks().pictures)
-    if marks == had and _standing(root, known.directory.child(*CONFIGURED)):
+    if marks == had and _content_of(root, known.directory.child(*CONFIGURED)):
         return Written(marks, known.mark_of_pictures(of_scripts), placed, changed=bool(placed.written))
     changed = _put(root, known, before, marks, _facts(root, known, given, reader))
     return Written(marks, known.mark_of_pictures(of_scripts), placed, changed=changed or bool(placed.written))
@@ -80,7 +80,7 @@ async def draw(root: DataRoot, known: Known, placed: Placed, cache: Path) -> Dra
     return Drawing(mark, await analysis.draw(workshop.place_to_read(root, known.directory), ours, cache))
 
 
-def hang(root: DataRoot, known: Known, drawing: Drawing, reader: Evals) -> None:
+def publish_pictures(root: DataRoot, known: Known, drawing: Drawing, reader: Evals) -> None:
     """Publish pictures that are new, and show them in the README; blocks, and raise as `write`.
 
     A script that failed is run again when something changes, or on request; one that was late, at any time.
@@ -89,7 +89,7 @@ def hang(root: DataRoot, known: Known, drawing: Drawing, reader: Evals) -> None:
         if not _is_there(root, known.directory.child(ANALYSIS, name), content):
             write_inside(root, known.directory, (ANALYSIS, name), content)
     given = analysis.scripts()
-    before = _standing(root, known.directory / README)
+    before = _content_of(root, known.directory / README)
     had = readme.marks_in(before) or Marks()
     # Pictures that were late are drawn again, although nothing changed.
     marks = Marks(known.mark(analysis.mark(given)), had.pictures if drawing.drawn.late else drawing.mark)
@@ -103,7 +103,7 @@ def _is_there(root: DataRoot, path: LocalPath, content: bytes) -> bool:
         return False
 
 
-def _standing(root: DataRoot, path: LocalPath) -> bytes:
+def _content_of(root: DataRoot, path: LocalPath) -> bytes:
     try:
         return root.read(path, _LARGEST)
     except FileNotFoundError:
@@ -123,7 +123,7 @@ def _put(root: DataRoot, known: Known, before: bytes, marks: Marks, facts: Facts
     open wins when it saves next, and only the generated part is made again.
     """
     document = small_files.configured_json(facts.configured)
-    changed = _standing(root, known.directory.child(*CONFIGURED)) != document
+    changed = _content_of(root, known.directory.child(*CONFIGURED)) != document
     if changed:
         write_inside(root, known.directory, CONFIGURED, document)
     after = readme.with_part(before, marks, readme.rendered(facts))

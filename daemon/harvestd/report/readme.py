@@ -153,7 +153,7 @@ def _state(run: RunRecord) -> str:
     if run.final:
         return "finished" if run.final.step is None else f"finished at step {run.final.step}"
     word = (
-        "not finished" if run.trouble is None else f"{run.trouble.status} since {_moment(int(run.trouble.since * 1e9))}"
+        "not finished" if run.problem is None else f"{run.problem.status} since {_moment(int(run.problem.since * 1e9))}"
     )
     if run.step is None:
         return word
@@ -223,15 +223,15 @@ def _score(each: Eval) -> float:
 
 
 def _setting(setting: Setting) -> str:
-    said = [code(setting.dataset) if setting.dataset else "unknown dataset"]
+    parts = [code(setting.dataset) if setting.dataset else "unknown dataset"]
     for name, number in (("temperature", setting.temperature), ("top-p", setting.top_p), ("r", setting.generations)):
         if number is not None:
-            said.append(f"{name} {number:g}")
+            parts.append(f"{name} {number:g}")
     if setting.subset is None:
-        said.append("fraction of the questions unknown")
+        parts.append("fraction of the questions unknown")
     elif setting.subset != 1:
-        said.append(f"a fraction of {setting.subset:g} of the questions")
-    return ", ".join(said)
+        parts.append(f"a fraction of {setting.subset:g} of the questions")
+    return ", ".join(parts)
 
 
 def _pictures(facts: Facts) -> Iterator[str]:

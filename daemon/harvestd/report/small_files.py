@@ -105,7 +105,7 @@ class Known(Immutable):
             "\0".join((str(file.target), file.sha256, file.host, file.place, file.reason)) for file in self.files
         )
         runs = sorted(
-            repr((run.name, run.host, run.place, run.config, run.final, run.step, run.trouble)) for run in self.runs
+            repr((run.name, run.host, run.place, run.config, run.final, run.step, run.problem)) for run in self.runs
         )
         # Only what is shown of them: some details of a scan are not recorded.
         left_out = sorted(
@@ -127,7 +127,7 @@ def _hash(*texts: str) -> str:
 UNREADABLE: Final = (FileNotFoundError, Conflict, Refused, Damaged)
 """The errors of a local file that can't be read; the file is left out of a README."""
 
-Said = Mapping[str, object]
+ConfiguredValues = Mapping[str, object]
 Document = Mapping[str, object]
 """The content of configured.json: JSON values, absent where no file sets them."""
 
@@ -147,7 +147,7 @@ class Configurations:
     """Reads local configurations, each version of one once; several threads may use it at once."""
 
     def __init__(self) -> None:
-        self._known: Memory[tuple[str, str], Said] = Memory(_FILES_REMEMBERED)
+        self._known: Memory[tuple[str, str], ConfiguredValues] = Memory(_FILES_REMEMBERED)
 
     def of(self, root: DataRoot, known: Known) -> Document:
         """Return the values of an experiment's configurations; blocks, and leaves out what can't be read.
@@ -158,7 +158,7 @@ class Configurations:
         evals: dict[str, dict[str, object]] = {}
         with Neighbours(root) as neighbours:
 
-            def said(rest: tuple[str, ...], parse: Callable[[bytes], Said]) -> Said:
+            def read(rest: tuple[str, ...], parse: Callable[[bytes], ConfiguredValues]) -> ConfiguredValues:
                 if rest not in here:
                     return {}
                 key = (parse.__name__, here[rest].sha256)
@@ -171,9 +171,9 @@ class Configurations:
                     return {}  # perhaps only for now
                 return self._known.put(key, _parsed(raw, parse))
 
-            run = {**said(_CONFIG, _run), **said(_FINAL_INFO, _final)}
+            run = {**read(_CONFIG, _run), **read(_FINAL_INFO, _final)}
             for place in sorted({rest[1:-1] for rest in here if rest[0] == RESULTS and rest[-1] in _EVALS}):
-                second, first = (said((RESULTS, *place, name), _eval) for name in reversed(_EVALS))
+                second, first = (read((RESULTS, *place, name), _eval) for name in reversed(_EVALS))
                 if found := {**second, **first}:
                     evals["/".join(place)] = found
         return {"about": _ABOUT, "run": run, "evals": evals}
@@ -184,22 +184,22 @@ def configured_json(document: Document) -> bytes:
     return indented_json(document).encode("ascii") + b"\n"
 
 
-def _parsed(raw: bytes, parse: Callable[[bytes], Said]) -> Said:
+def _parsed(raw: bytes, parse: Callable[[bytes], ConfiguredValues]) -> ConfiguredValues:
     try:
         return {name: value for name, value in parse(raw).items() if value is not None}
     except InvalidFacts:
         return {}
 
 
-def _run(raw: bytes) -> Said:
+def _run(raw: bytes) -> ConfiguredValues:
     return asdict(parse_run_settings(raw))
 
 
-def _final(raw: bytes) -> Said:
+def _final(raw: bytes) -> ConfiguredValues:
     return {"final_step": parse_training_info(raw).step}
 
 
-def _eval(raw: bytes) -> Said:
+def _eval(raw: bytes) -> ConfiguredValues:
     return asdict(parse_eval_config(raw))
 
 

@@ -15,7 +15,7 @@ from harvestd.convention.scan.model import EvalDir, RunDir, ScanResult, Source, 
 from harvestd.convention.structs import Immutable
 from harvestd.planning.identity import views_of
 from harvestd.planning.index import PlanningIndex, unread_bytes
-from harvestd.planning.plan import Asked, Plan, Waiting
+from harvestd.planning.plan import Plan, RequestState, Waiting
 from harvestd.safety.inputs import Evidence, Memo, NotHere
 from harvestd.safety.verdict import Reason, ReasonKind
 
@@ -121,8 +121,8 @@ class _Missing(Immutable):
 def obstacles(evidence: Evidence, plan: Plan) -> Iterator[Reason]:
     """Yield the reasons: what a person must resolve, then what is to be fetched, then what may still be written."""
     finding = _Finding(evidence, plan)
-    yield from finding.at_home()
-    yield from finding.on_the_way()
+    yield from finding.local_faults()
+    yield from finding.in_progress()
     yield from finding.alive()
 
 
@@ -136,7 +136,7 @@ class _Finding:
     def _is_ours(self, place: str) -> bool:
         return not f"{place}/".startswith(self._others) if self._others else True
 
-    def at_home(self) -> Iterator[Reason]:
+    def local_faults(self) -> Iterator[Reason]:
         """Yield reasons for damaged local files, for blocked files and for files that can't be read on the host."""
         damaged = self._evidence.damaged
         if damaged:
@@ -165,16 +165,16 @@ class _Finding:
         found = [_Missing(place, size, failing.get(place, "")) for place, size in coming if self._is_ours(place)]
         return found + [_Missing(each.place, each.size) for each in self._not_here() if not each.hindered]
 
-    def on_the_way(self) -> Iterator[Reason]:
+    def in_progress(self) -> Iterator[Reason]:
         """Yield reasons for what is to be fetched, what was requested by hand, and what waits."""
         coming = [each for each in self._outstanding if not each.why]
         if coming:
             what = f"{_counted([each.place for each in coming])} is not here yet"
             yield Reason(ReasonKind.OUTSTANDING, what, sum(each.size for each in coming))
-        asked = [each for each in self._plan.asked if each.shown and each.outstanding]
-        if asked:
+        requested = [each for each in self._plan.request_states if each.shown and each.outstanding]
+        if requested:
             # Its bytes are already counted as outstanding.
-            yield Reason(ReasonKind.ASKED_FOR, f"{_asked(asked)} was asked for by hand and is not here yet")
+            yield Reason(ReasonKind.ASKED_FOR, f"{_requested(requested)} was asked for by hand and is not here yet")
         waiting = [each for each in self._plan.waiting if self._is_ours(each.place)]
         if waiting:
             what = f"{_counted([each.place for each in waiting])}: {waiting[0].reason}"
@@ -195,7 +195,7 @@ def _counted(names: Sequence[str]) -> str:
     return names[0] if not more else f"{names[0]} (and {more} more)"
 
 
-def _asked(found: Sequence[Asked]) -> str:
+def _requested(found: Sequence[RequestState]) -> str:
     return _counted([f"{each.thing} of {each.run[1]}" for each in found])
 
 

@@ -12,9 +12,9 @@ from harvestd.convention.kinds import LossKind
 from harvestd.convention.scan.snapshot import EntryType, Listing, TreeState
 from harvestd.convention.scan.stability import NETWORK_SETTLE, is_network
 from harvestd.safety.accounting import obstacles
-from harvestd.safety.inputs import Circumstances, Evidence, Look, carriers_named
+from harvestd.safety.inputs import Circumstances, Evidence, ScanEvidence, carriers_named
 from harvestd.safety.losses import losses_beside
-from harvestd.safety.verdict import Answer, Reason, ReasonKind, Survival, Verdict
+from harvestd.safety.verdict import Reason, ReasonKind, Survival, Verdict, VerdictAnswer
 
 FRESH: Final = 120.0
 """Seconds: an older scan is not evidence of the present state."""
@@ -23,21 +23,21 @@ _CONFIRM: Final = "; if that is right, harvestd accept-root HOST confirms it"
 
 def judge(evidence: Evidence) -> Verdict:
     """Return the verdict on one host."""
-    if not evidence.connected or evidence.look is None:
+    if not evidence.connected or evidence.scan is None:
         kind = ReasonKind.NOT_LOOKED_AT if evidence.connected else ReasonKind.NOT_CONNECTED
         away = f"it is not connected{_because(evidence.unreadable)}"
         why = "no look at it was made" if evidence.connected else away
-        return Verdict(Answer.NOT_SAFE, (Reason(kind, why),), accepted=evidence.accepted)
-    look = evidence.look
+        return Verdict(VerdictAnswer.NOT_SAFE, (Reason(kind, why),), accepted=evidence.accepted)
+    scan = evidence.scan
     reasons = tuple(
         chain(
-            _unread(look),
-            _roots(evidence, look),
-            obstacles(evidence, look.plan),
+            _unread(scan),
+            _roots(evidence, scan),
+            obstacles(evidence, scan.plan),
             _company(evidence),
-            _motion(evidence, look),
+            _motion(evidence, scan),
             _unknown_losses(evidence),
-            _unfinished(evidence, look),
+            _unfinished(evidence, scan),
         )
     )
     beside = () if evidence.circumstances is None else losses_beside(evidence.circumstances)
@@ -46,28 +46,28 @@ def judge(evidence: Evidence) -> Verdict:
     shared = [loss for loss in evidence.losses if through and loss.kind is not LossKind.LINKS]
     losses = (*(loss for loss in evidence.losses if loss not in shared), *beside)
     survives = tuple(Survival(loss, through) for loss in shared) if through else ()
-    answer = Answer.NOT_SAFE if reasons else Answer.SAFE_EXCEPT if losses else Answer.SAFE
+    answer = VerdictAnswer.NOT_SAFE if reasons else VerdictAnswer.SAFE_EXCEPT if losses else VerdictAnswer.SAFE
     return Verdict(answer, reasons, losses, survives, evidence.accepted)
 
 
-def _unread(look: Look) -> Iterator[Reason]:
+def _unread(scan: ScanEvidence) -> Iterator[Reason]:
     """Yield a reason for the parts of the trees that can't be scanned."""
-    denied = [str(each.tree) for each in look.listings if each.state is TreeState.DENIED]
-    unlisted = (f"{each.tree}/{path}" for each in look.listings for path in each.unreadable)
-    shut = [place for place in unlisted if place not in look.waived]
+    denied = [str(each.tree) for each in scan.listings if each.state is TreeState.DENIED]
+    unlisted = (f"{each.tree}/{path}" for each in scan.listings for path in each.unreadable)
+    shut = [place for place in unlisted if place not in scan.waived]
     if denied or shut:
         places = denied + shut
         what = places[0] if len(places) == 1 else f"{len(places)} directories, such as {places[0]},"
         yield Reason(ReasonKind.NOT_LOOKED_AT, f"{what} may not be listed on the box")
-    if look.rejected:
-        yield Reason(ReasonKind.NOT_LOOKED_AT, f"{look.rejected} names on it can't be used")
+    if scan.rejected:
+        yield Reason(ReasonKind.NOT_LOOKED_AT, f"{scan.rejected} names on it can't be used")
 
 
-def _roots(evidence: Evidence, look: Look) -> Iterator[Reason]:
+def _roots(evidence: Evidence, scan: ScanEvidence) -> Iterator[Reason]:
     if not evidence.roots:
         yield Reason(ReasonKind.ROOT_MISSING, "no root is configured")
     for root in evidence.roots:
-        listings = [each for each in look.listings if each.tree.root == root]
+        listings = [each for each in scan.listings if each.tree.root == root]
         if not listings or any(each.state is TreeState.NO_ROOT for each in listings):
             yield Reason(ReasonKind.ROOT_MISSING, f"{root} is not there")
             continue
@@ -119,10 +119,10 @@ def _company(evidence: Evidence) -> Iterator[Reason]:
     if evidence.transfers:
         yield Reason(ReasonKind.TRANSFERS, "harvestd is fetching from it")
     if evidence.circumstances is not None:
-        yield from company_of(evidence.circumstances)
+        yield from activity_on(evidence.circumstances)
 
 
-def company_of(found: Circumstances) -> Iterator[Reason]:
+def activity_on(found: Circumstances) -> Iterator[Reason]:
     """Yield a reason for each kind of activity on a host: GPU processes, log-ins, and file transfers."""
     # If nothing at all is known, `unclear` is the reason; otherwise it is about checkouts.
     unclear = found.unclear if found.transfers is None and found.outside is None else ""
@@ -146,8 +146,8 @@ def _accepting(kind: LossKind) -> str:
     return f'; verdict.accept_loss = ["{kind}"] accepts it unseen'
 
 
-def _motion(evidence: Evidence, look: Look) -> Iterator[Reason]:
-    network = any(is_network(each.filesystem) for each in look.listings)
+def _motion(evidence: Evidence, scan: ScanEvidence) -> Iterator[Reason]:
+    network = any(is_network(each.filesystem) for each in scan.listings)
     needed = max(evidence.idle_for, NETWORK_SETTLE) if network else evidence.idle_for
     if not evidence.quiet >= needed:
         left = needed - evidence.quiet
@@ -169,9 +169,9 @@ def _unknown_losses(evidence: Evidence) -> Iterator[Reason]:
         yield Reason(ReasonKind.LOSSES_UNKNOWN, f"{what}{_because(found.unclear)}{accepting}")
 
 
-def _unfinished(evidence: Evidence, look: Look) -> Iterator[Reason]:
+def _unfinished(evidence: Evidence, scan: ScanEvidence) -> Iterator[Reason]:
     """Yield a reason if the full scan for this verdict is missing or old; it is made once no other reason remains."""
-    if not look.whole or evidence.circumstances is None:
+    if not scan.whole or evidence.circumstances is None:
         yield Reason(ReasonKind.NOT_LOOKED_AT, "no whole look was made for this", seconds=0.0)
-    elif not look.age <= FRESH:
-        yield Reason(ReasonKind.NOT_LOOKED_AT, f"the last whole look is {look.age:.0f} s old", seconds=0.0)
+    elif not scan.age <= FRESH:
+        yield Reason(ReasonKind.NOT_LOOKED_AT, f"the last whole look is {scan.age:.0f} s old", seconds=0.0)

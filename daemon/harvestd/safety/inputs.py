@@ -29,7 +29,7 @@ from harvestd.convention.structs import Immutable
 from harvestd.planning.host_plan.planner import HostPlanner
 from harvestd.planning.plan import Plan
 from harvestd.planning.records import FileRecord, RunRecord
-from harvestd.planning.run_status import Life, has_died, quiet_for
+from harvestd.planning.run_status import Liveness, has_died, quiet_for
 from harvestd.safety.verdict import Loss
 
 
@@ -164,7 +164,7 @@ def _is_proven(listing: Listing, files: Iterable[FileRecord]) -> bool:
     return same > other
 
 
-class Look(Immutable):
+class ScanEvidence(Immutable):
     """One scan of all trees of a host, and the plan of what would have to be fetched from this host alone."""
 
     listings: tuple[Listing, ...]
@@ -196,7 +196,7 @@ def run_state(
     run: RunDir,
     record: RunRecord | None,
     host: str,
-    life: Life,
+    liveness: Liveness,
     sightings: StabilityTracker,
     now: float,
     hoping: float | None = None,
@@ -207,9 +207,9 @@ def run_state(
     """
     if record is not None and record.finished:
         return RunState(run.place, ended=True)
-    died = has_died(run, record.shown_by if record else host, life, sightings, now)
+    died = has_died(run, record.shown_by if record else host, liveness, sightings, now)
     quiet = quiet_for(run, sightings, now)
-    left = hoping if died is None else life.idle_for - quiet if quiet < life.idle_for else None
+    left = hoping if died is None else liveness.idle_for - quiet if quiet < liveness.idle_for else None
     return RunState(run.place, ended=died is True, left=left)
 
 
@@ -238,7 +238,7 @@ class Evidence(Immutable):
     connected: bool = False
     unreadable: str = ""
     """Why it is not connected; empty if unknown."""
-    look: Look | None = None
+    scan: ScanEvidence | None = None
     roots: tuple[str, ...] = ()
     """As configured."""
     devices: Mapping[str, int] = field(default_factory=dict)

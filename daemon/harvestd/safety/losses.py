@@ -13,7 +13,7 @@ from harvestd.convention.kinds import Kind, LossKind, checkpoint_step, eval_step
 from harvestd.convention.paths import RejectedPath
 from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.model import EvalDir, Group, RunDir, ScanResult, Source, SymbolicLink
-from harvestd.planning.destinations import experiment_home
+from harvestd.planning.destinations import experiment_destination
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.local_checkpoints import CheckpointsHere
 from harvestd.planning.plan import Plan
@@ -149,10 +149,10 @@ class _Losing:
         if record is None or record.experiment is None or self._knowledge.is_gone(record.experiment):
             return None
         try:
-            home = experiment_home(self._knowledge.experiment(record.experiment), "training_run")
+            destination = experiment_destination(self._knowledge.experiment(record.experiment), "training_run")
         except RejectedPath:
             return None
-        return CheckpointsHere(run, record, home.directory, self._knowledge)
+        return CheckpointsHere(run, record, destination.directory, self._knowledge)
 
     def _referred(self, run: RunDir) -> Collection[str]:
         """Return the steps for which this run has local evals."""

@@ -26,7 +26,7 @@ from harvestd.convention.kinds import LossKind
 from harvestd.convention.structs import Immutable
 
 
-class Answer(StrEnum):
+class VerdictAnswer(StrEnum):
     """The answer of a verdict."""
 
     SAFE = "safe"
@@ -110,7 +110,7 @@ class Survival(Immutable):
 class Verdict(Immutable):
     """The verdict on one host at one time."""
 
-    answer: Answer
+    answer: VerdictAnswer
     reasons: tuple[Reason, ...] = ()
     """The most important first; empty unless the answer is *not safe*."""
     losses: tuple[Loss, ...] = ()
@@ -126,7 +126,7 @@ class Verdict(Immutable):
     @property
     def is_safe(self) -> bool:
         """Whether the host may be terminated, given what the operator accepts: `harvestd safe` exits with 0 then."""
-        if self.answer is Answer.NOT_SAFE:
+        if self.answer is VerdictAnswer.NOT_SAFE:
             return False
         return all(self.accepts(loss.kind) for loss in self.losses)
 
@@ -167,7 +167,7 @@ def document_of(verdict: Verdict) -> dict[str, Any]:
 def verdict_of(document: Mapping[str, Any]) -> Verdict:
     """Return the verdict in a document; raise `KeyError`, `TypeError` or `ValueError` if it is invalid."""
     return Verdict(
-        Answer(document["answer"]),
+        VerdictAnswer(document["answer"]),
         reasons=tuple(
             Reason(ReasonKind(each["kind"]), each["detail"], each["bytes"], each["seconds"])
             for each in document["reasons"]
@@ -212,7 +212,7 @@ def verdict_now(verdict: Verdict, age: float, *, watched: bool) -> Verdict:
     why = "no daemon has renewed it since" if not watched else "it was not renewed since"
     detail = f"the newest verdict ({_words(verdict.answer)}) is {age:.0f} s old, and {why}"
     outdated = Reason(ReasonKind.NOT_LOOKED_AT, detail)
-    return replace(verdict, answer=Answer.NOT_SAFE, reasons=(outdated, *verdict.reasons))
+    return replace(verdict, answer=VerdictAnswer.NOT_SAFE, reasons=(outdated, *verdict.reasons))
 
 
 def document_now(verdict: Verdict, age: float, *, watched: bool) -> dict[str, Any]:
@@ -228,5 +228,5 @@ def document_now(verdict: Verdict, age: float, *, watched: bool) -> dict[str, An
     }
 
 
-def _words(answer: Answer) -> str:
+def _words(answer: VerdictAnswer) -> str:
     return answer.value.replace("_", " ")

@@ -202,17 +202,17 @@ def find_config(explicit: Path | None, *, env: Mapping[str, str] | None = None) 
     elif environment.get(CONFIG_VARIABLE):
         asked = ((f"${CONFIG_VARIABLE}", Path(environment[CONFIG_VARIABLE]).expanduser()),)
     for reason, path in asked:
-        if not _stands(path):
+        if not _exists(path):
             raise Fatal(f"{path}, given by {reason}, does not exist", hint=_HINT)
         return path
     places = tuple(_usual_places(environment))
     for path in places:
-        if _stands(path):
+        if _exists(path):
             return path
-    looked = "\n  ".join(("-c FILE", f"${CONFIG_VARIABLE}", *map(str, places)))
+    candidates = "\n  ".join(("-c FILE", f"${CONFIG_VARIABLE}", *map(str, places)))
     beside = Path("config") / FILE
-    hint = f"{beside} is read only where it is named: -c {beside}\n{_HINT}" if _stands(beside) else _HINT
-    raise Fatal(f"no configuration found; looked for\n  {looked}", hint=hint)
+    hint = f"{beside} is read only where it is named: -c {beside}\n{_HINT}" if _exists(beside) else _HINT
+    raise Fatal(f"no configuration found; looked for\n  {candidates}", hint=hint)
 
 
 def _usual_places(env: Mapping[str, str]) -> Iterator[Path]:
@@ -225,7 +225,7 @@ def _usual_places(env: Mapping[str, str]) -> Iterator[Path]:
     yield Path("/etc/harvestd") / FILE
 
 
-def _stands(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     """Return whether the path exists, readable or not: `load` reports one that can't be read."""
     try:
         path.stat()
@@ -267,15 +267,15 @@ def _validated(merged: Merged) -> tuple[Settings | None, list[Problem]]:
             errors = e.errors(include_url=False, include_input=False)
         else:
             return (None if problems else settings), problems
-        problems.extend(_told(errors, data, merged, blamed))
+        problems.extend(_reported(errors, data, merged, blamed))
         if any(error["type"] == CONTRADICTIONS for error in errors):
             return None, problems
-        blamed = {_standing(data, error["loc"]) for error in errors}
+        blamed = {_existing_part(data, error["loc"]) for error in errors}
         pruned = _pruned(data, (), blamed)
         data = pruned if isinstance(pruned, dict) else {}
 
 
-def _told(
+def _reported(
     errors: Sequence[ErrorDetails], data: Mapping[str, object], merged: Merged, taken_out: set[Place]
 ) -> Iterator[Problem]:
     """Yield the errors, except those caused only by keys that were removed from their table."""
@@ -285,7 +285,7 @@ def _told(
                 yield Problem(merged.origin(place), key_at(place, data), message, hint)
 
 
-def _standing(data: object, place: Place) -> Place:
+def _existing_part(data: object, place: Place) -> Place:
     """Return the part of `place` that exists in `data`: for a missing key, its table."""
     here = data
     for depth, step in enumerate(place):

@@ -1,7 +1,7 @@
 """Reload the configuration while the daemon runs: the file is watched, and only a completely valid one is applied.
 
 The new settings are passed to `adopt`, which applies them without waiting. They are never applied in part, nor when
-nothing changed, and their values are never logged. A rejection is logged once, and again after `ask`.
+nothing changed, and their values are never logged. A rejection is logged once, and again after `request`.
 
 Watch files that other programs write, and call back whenever one of them may have changed. Every way of change is
 covered: written in place, renamed over the old file, behind a link, in a directory that does not exist yet or is
@@ -22,7 +22,7 @@ from msgspec import Struct
 from harvestd.convention.structs import Immutable
 from harvestd.settings.problems import InvalidSettings, Problem
 from harvestd.settings.schema import HostSettings, Settings
-from harvestd.settings.sections import Section
+from harvestd.settings.sections import SettingsTable
 from harvestd.telemetry import service_manager
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
@@ -62,7 +62,7 @@ def _changed_keys(old: Settings, new: Settings) -> Iterator[str]:
         before, after = getattr(old, key), getattr(new, key)
         if key == "hosts" or before == after:
             continue
-        if isinstance(before, Section):
+        if isinstance(before, SettingsTable):
             yield from (f"{key}.{each}" for each in _differing(before, after))
         else:
             yield key
@@ -76,7 +76,7 @@ def _changed_hosts(before: Mapping[str, HostSettings], after: Mapping[str, HostS
         yield from (f"hosts[{name}].{key}" for key in HostSettings.model_fields if key in keys)
 
 
-def _differing(before: Section, after: Section) -> Iterator[str]:
+def _differing(before: SettingsTable, after: SettingsTable) -> Iterator[str]:
     return (key for key in type(before).model_fields if getattr(before, key) != getattr(after, key))
 
 
@@ -222,12 +222,12 @@ class Reloading:
         self._manager = manager
         self._log = get_logger().bind(config=file)
         self._due = anyio.Event()
-        self._is_asked = False
-        self._told: list[str] = []
+        self._is_requested = False
+        self._reported: list[str] = []
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """Request a reload now, and log its result even if nothing changed."""
-        self._is_asked = True
+        self._is_requested = True
         self._due.set()
 
     async def run(self, adopt: Adopt) -> None:
@@ -235,39 +235,39 @@ class Reloading:
         async with anyio.create_task_group() as tasks:
             await tasks.start(watch, [self._file], self._notice)
             # The file may have been saved after it was read and before it was watched.
-            await self._reload(adopt, told_anyway=False)
+            await self._reload(adopt, report_always=False)
             while True:
                 await self._due.wait()
                 self._due = anyio.Event()
-                asked, self._is_asked = self._is_asked, False
-                self._manager.tell(service_manager.reloading())
+                requested, self._is_requested = self._is_requested, False
+                self._manager.notify(service_manager.reloading())
                 try:
-                    await self._reload(adopt, told_anyway=asked)
+                    await self._reload(adopt, report_always=requested)
                 finally:
                     # A service manager that waits for the end of a reload does nothing else meanwhile.
-                    self._manager.tell(service_manager.READY)
+                    self._manager.notify(service_manager.READY)
 
     def _notice(self) -> None:
         self._due.set()
 
-    async def _reload(self, adopt: Adopt, *, told_anyway: bool) -> None:
+    async def _reload(self, adopt: Adopt, *, report_always: bool) -> None:
         try:
             settings = await anyio.to_thread.run_sync(self._load, self._file)
             self._refuse_fixed(settings)
         except InvalidSettings as e:
             problems = [str(problem) for problem in e.problems]
-            if told_anyway or problems != self._told:
+            if report_always or problems != self._reported:
                 hint = "nothing changed; mend it, `harvestd check` says the same"
                 self._log.warning(Event.CONFIG_REJECTED, problems=problems, hint=hint)
-            self._told = problems
+            self._reported = problems
             return
-        self._told = []
+        self._reported = []
         found = differences(self._settings, settings)
         if found:
             # Settings that were not adopted count as a change at the next reload as well.
             adopt(settings)
             self._settings = settings
-        if found or told_anyway:
+        if found or report_always:
             self._log.info(Event.CONFIG_RELOADED, added=found.added, removed=found.removed, changed=found.changed)
 
     def _refuse_fixed(self, settings: Settings) -> None:

@@ -21,8 +21,8 @@ from harvestd.settings.sections import (
     Release,
     Remote,
     Report,
-    Section,
     Select,
+    SettingsTable,
     Ssh,
     Targets,
     Verdict,
@@ -35,7 +35,7 @@ VERSION = 1
 CONTRADICTIONS = "contradictions"
 """The type of the one pydantic error that holds several problems, each with its place, under `found`."""
 
-SectionT = TypeVar("SectionT", bound=Section)
+SectionT = TypeVar("SectionT", bound=SettingsTable)
 
 
 class Named(Protocol):

@@ -18,7 +18,6 @@ from harvestd.settings.types import (
     ExperimentName,
     Loopback,
     OwnPath,
-    Patience,
     Pause,
     Plain,
     ProxyJump,
@@ -27,6 +26,7 @@ from harvestd.settings.types import (
     Size,
     Span,
     UserName,
+    WaitTime,
     at_least,
     within,
 )
@@ -38,7 +38,7 @@ DEFAULT_IDENTITY_FILE = "~/.ssh/lambda_new"
 """The key where neither of them names one."""
 
 
-class Section(BaseModel):
+class SettingsTable(BaseModel):
     """A table of the file: frozen, and an unknown key is refused."""
 
     # Values are hidden in pydantic's own errors, because a secret may be among them. Most models are only built within
@@ -48,18 +48,18 @@ class Section(BaseModel):
     )
 
 
-class Poll(Section):
+class Poll(SettingsTable):
     """How often hosts are scanned."""
 
     interval: Pause = timedelta(seconds=10)
     """The interval of scans; with push, changes arrive sooner."""
     push: bool = True
     """Have the host scan by itself in each interval, and report changes as they happen."""
-    settle: Patience = timedelta(seconds=10)
+    settle: WaitTime = timedelta(seconds=10)
     """An artifact without a marker or a close event is complete after being unchanged for this long."""
 
 
-class Ssh(Section):
+class Ssh(SettingsTable):
     """How to connect to hosts. Every key can be set for one host alone, in its table."""
 
     user: UserName | None = None
@@ -96,7 +96,7 @@ def default_identity_files(ssh: Ssh) -> tuple[Path, ...]:
     return () if ssh.identity_files is not None else (Path(DEFAULT_IDENTITY_FILE).expanduser(),)
 
 
-class Remote(Section):
+class Remote(SettingsTable):
     """Where results are on a host. Every key can be set for one host alone, in its table."""
 
     roots: Roots = ("/home/ubuntu/localfs",)
@@ -106,7 +106,7 @@ class Remote(Section):
     """Below each root: directories of evals."""
 
 
-class Select(Section):
+class Select(SettingsTable):
     """What is fetched."""
 
     checkpoint: Literal["none", "final", "final+latest", "all"] = "final"
@@ -118,7 +118,7 @@ class Select(Section):
     """Patterns of further paths to fetch, below a run or eval directory; `exclude` takes precedence."""
 
 
-class Limits(Section):
+class Limits(SettingsTable):
     """What all hosts together may use of this machine and its network link."""
 
     connecting: int = Field(default=16, ge=1, le=1_000)
@@ -138,7 +138,7 @@ class Limits(Section):
     """A connection without progress for this long is given up, and tried again."""
 
 
-class NamingRule(Section):
+class NamingRule(SettingsTable):
     """Which experiment a run belongs to: every given pattern (a glob) must match."""
 
     host: Plain | None = None
@@ -153,7 +153,7 @@ class NamingRule(Section):
         return self
 
 
-class Naming(Section):
+class Naming(SettingsTable):
     """The names of experiments."""
 
     default_experiment: ExperimentName = "baseline_training"
@@ -165,14 +165,14 @@ class Naming(Section):
     """Further aliases: a model's short name on a host → its id on the hub."""
 
 
-class Report(Section):
+class Report(SettingsTable):
     """The reports that are made of an experiment."""
 
     pictures: bool = True
     """Run the analysis scripts when something changed, where matplotlib is installed."""
 
 
-class LambdaCloud(Section):
+class LambdaCloud(SettingsTable):
     """Hosts from the cloud's API. Where no key is set here, the usual places are read."""
 
     enabled: bool = False
@@ -183,14 +183,14 @@ class LambdaCloud(Section):
     interval: Pause = timedelta(seconds=60)
 
 
-class Targets(Section):
+class Targets(SettingsTable):
     """Hosts in target files of other programs, in Prometheus's format (file_sd)."""
 
     files: tuple[OwnPath, ...] = ()
     """JSON or YAML, by their suffix. The daemon follows their changes; one may not exist yet."""
 
 
-class Api(Section):
+class Api(SettingsTable):
     """The API of a running daemon."""
 
     socket: bool = True
@@ -201,7 +201,7 @@ class Api(Section):
     """Holds the token that a client at `listen` must send; None: clients need none, and may only read."""
 
 
-class Jobs(Section):
+class Jobs(SettingsTable):
     """The launcher of remote evals on this machine: one file for each of its jobs."""
 
     directory: OwnPath = Path("~/.lambda_eval_jobs")
@@ -222,10 +222,10 @@ Loss = Literal[
 """What is lost with a host; the values are those of `LossKind`."""
 
 
-class Verdict(Section):
+class Verdict(SettingsTable):
     """When a host may be terminated."""
 
-    idle_for: Patience = timedelta(minutes=15)
+    idle_for: WaitTime = timedelta(minutes=15)
     """No change for this long, by the local clock."""
     accept_loss: tuple[Loss, ...] = ()
     """Losses that do not prevent "safe"."""
@@ -233,12 +233,12 @@ class Verdict(Section):
     """Names of programs that transfer files for the machine itself, and do not prevent "safe"."""
 
 
-class Release(Section):
+class Release(SettingsTable):
     """Whether the daemon itself terminates hosts."""
 
     terminate: Literal["never", "dry-run", "when-drained"] = "never"
     only: tuple[Plain, ...] = ()
     """Names of the hosts that the daemon may release."""
-    grace: Patience = timedelta(minutes=10)
+    grace: WaitTime = timedelta(minutes=10)
     """How long a verdict of "safe" must hold first."""
     at_most_per_hour: int = Field(default=2, ge=1, le=1_000)

@@ -220,7 +220,7 @@ _LONGEST = timedelta(days=3_650)
 _SHORT = 16
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     """Return a value for an error's text, unless it is so long that it may be a secret on a wrong line."""
     return repr(value) if len(str(value)) <= _SHORT else "this"
 
@@ -237,14 +237,14 @@ def duration_from(value: object) -> timedelta:
         raise ValueError(f"must be a duration in quotes, {example}")  # noqa: TRY004 - pydantic collects ValueErrors
     text = value.strip()
     if not _DURATION.fullmatch(text):
-        raise ValueError(f"{_told(value)} is no duration: write one {example}")
+        raise ValueError(f"{_shown(value)} is no duration: write one {example}")
     parts = _DURATION_PART.findall(text)
     steps = [_MILLISECONDS[unit] for _, unit in parts]
     if any(later >= earlier for earlier, later in pairwise(steps)):
-        raise ValueError(f"{_told(value)} is no duration: the units go from the largest to the smallest")
+        raise ValueError(f"{_shown(value)} is no duration: the units go from the largest to the smallest")
     milliseconds = sum((Decimal(number) * step for (number, _), step in zip(parts, steps, strict=True)), Decimal(0))
     if milliseconds > _LONGEST // timedelta(milliseconds=1):
-        raise ValueError(f"{_told(value)} is longer than ten years")
+        raise ValueError(f"{_shown(value)} is longer than ten years")
     return timedelta(microseconds=int(milliseconds * 1_000))
 
 
@@ -258,10 +258,10 @@ def size_from(value: object) -> int:
     else:
         match = _SIZE.fullmatch(value.strip())
         if match is None or match[2] not in _BYTES:
-            raise ValueError(f"{_told(value)} is no size: write one {example}")
+            raise ValueError(f"{_shown(value)} is no size: write one {example}")
         size = int(Decimal(match[1]) * _BYTES[match[2]])
     if not 0 <= size <= _MOST_BYTES:
-        raise ValueError(f"{_told(value)} is out of range: write a size {example}")
+        raise ValueError(f"{_shown(value)} is out of range: write a size {example}")
     return size
 
 
@@ -275,7 +275,7 @@ def rate_from(value: object) -> int | None:
         try:
             rate = size_from(value.strip().removesuffix("/s")) if isinstance(value, str) else 0
         except ValueError:
-            raise ValueError(f'{_told(value)} is no rate: write "50MiB/s" or "{UNLIMITED}"') from None
+            raise ValueError(f'{_shown(value)} is no rate: write "50MiB/s" or "{UNLIMITED}"') from None
     if rate <= 0:
         raise ValueError(f'must be a rate above zero such as "50MiB/s", or "{UNLIMITED}"')
     return rate
@@ -317,7 +317,7 @@ Deadline = Annotated[Duration, AfterValidator(within("1s", "5m"))]
 Span = Annotated[Duration, AfterValidator(within("5s", "1d"))]
 """How long a host may take for an operation."""
 
-Patience = Annotated[Duration, AfterValidator(within("0s", "7d"))]
+WaitTime = Annotated[Duration, AfterValidator(within("0s", "7d"))]
 """How long a state must last before it is acted on."""
 
 Size = Annotated[int, BeforeValidator(size_from)]

@@ -20,7 +20,7 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.completeness import CHECKED
 from harvestd.store.errors import Conflict, Refused, translating
 from harvestd.store.root import DataRoot
-from harvestd.store.walking import Touched, Way, sha256_of, status
+from harvestd.store.walking import DirectoryWalker, Touched, sha256_of, status
 
 Read = Callable[[int, int], bytes]
 """Returns up to a number of bytes (second argument) from an offset (first argument)."""
@@ -48,7 +48,7 @@ _WANDB_RECORD: Final = struct.Struct("<IHB")
 _WANDB_TYPES: Final = frozenset({1, 2, 3, 4})
 
 
-class _NotJudged(Exception):
+class _NotChecked(Exception):
     """The check would need more memory than any valid file requires."""
 
 
@@ -89,7 +89,7 @@ def _not_zero(start: int, size: int, read: Read, otherwise: str) -> Iterator[Non
 def _gzip(size: int, read: Read) -> Iterator[None]:
     """Decompress all members: each ends with the checksum and the length of its content."""
     member = zlib.decompressobj(_GZIP_WINDOW)
-    made = told = 0
+    made = reported = 0
     try:
         for offset in range(0, size, _PIECE):
             piece = read(offset, _PIECE)
@@ -101,8 +101,8 @@ def _gzip(size: int, read: Read) -> Iterator[None]:
                     member = zlib.decompressobj(_GZIP_WINDOW)
                 made += len(member.decompress(piece, _PIECE))
                 piece = member.unused_data if member.eof else member.unconsumed_tail
-                if made - told >= _SLICE:
-                    told = made
+                if made - reported >= _SLICE:
+                    reported = made
                     yield
                 if made > _MOST_MADE:
                     return
@@ -142,7 +142,7 @@ def _zip(size: int, read: Read) -> Iterator[None]:
     try:
         with zipfile.ZipFile(_View(size, read)) as archive:
             yield from _entries(archive, size + _MOST_MADE)
-    except _NotJudged:
+    except _NotChecked:
         return
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, LookupError) as error:
         raise InvalidFacts("the content of its zip archive is not whole") from error
@@ -151,7 +151,7 @@ def _zip(size: int, read: Read) -> Iterator[None]:
 
 
 def _entries(archive: zipfile.ZipFile, most: int) -> Iterator[None]:
-    made = told = 0
+    made = reported = 0
     for entry in archive.infolist():
         plain = entry.compress_type in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
         if entry.flag_bits & _ENCRYPTED or not plain:
@@ -161,8 +161,8 @@ def _entries(archive: zipfile.ZipFile, most: int) -> Iterator[None]:
             while piece := content.read(_PIECE):
                 left -= len(piece)
                 made += len(piece)
-                if made - told >= _SLICE:
-                    told = made
+                if made - reported >= _SLICE:
+                    reported = made
                     yield
                 if made > most:
                     return
@@ -198,13 +198,13 @@ class _View(io.RawIOBase):
         left = max(0, self._size - self._at)
         wanted = left if size is None or size < 0 else min(size, left)
         if wanted > _DIRECTORY:
-            raise _NotJudged
+            raise _NotChecked
         piece = self._read(self._at, wanted)
         self._at += len(piece)
         return piece
 
 
-def standing(root: DataRoot, expected: Sequence[tuple[LocalPath, str]]) -> list[bool]:
+def verify_hashes(root: DataRoot, expected: Sequence[tuple[LocalPath, str]]) -> list[bool]:
     """Return for each path whether it has a file with this SHA-256; such files and their directories are synced.
 
     They may not be synced yet if a process was killed after a rename. Raise `HaltedForSafety` if the disk fails.
@@ -247,7 +247,9 @@ def _fingerprint(root: DataRoot, path: LocalPath) -> Fingerprint:
             break
         if answer is None:
             break
-        found.append(_content(answer) if depth == len(path.parts) or not stat.S_ISDIR(answer.st_mode) else _way(answer))
+        found.append(
+            _content(answer) if depth == len(path.parts) or not stat.S_ISDIR(answer.st_mode) else _identity_of(answer)
+        )
     return tuple(found)
 
 
@@ -259,12 +261,12 @@ def is_absent(path: LocalPath, found: Fingerprint) -> bool:
 _WAY = ("inode", "mode", "owner", "group")
 
 
-def _way(answer: os.stat_result) -> tuple[int, ...]:
+def _identity_of(answer: os.stat_result) -> tuple[int, ...]:
     return answer.st_ino, answer.st_mode, answer.st_uid, answer.st_gid
 
 
 def _content(answer: os.stat_result) -> tuple[int, ...]:
-    return (*_way(answer), answer.st_size, answer.st_mtime_ns, answer.st_ctime_ns)
+    return (*_identity_of(answer), answer.st_size, answer.st_mtime_ns, answer.st_ctime_ns)
 
 
 def not_intact(root: DataRoot, expected: Sequence[tuple[LocalPath, int, bool]]) -> list[LocalPath]:
@@ -273,14 +275,14 @@ def not_intact(root: DataRoot, expected: Sequence[tuple[LocalPath, int, bool]]) 
     Each entry has the path, the size, and whether the file grows and may be longer. Raise `HaltedForSafety` if the disk
     fails.
     """
-    with root.way() as way:
-        return [path for path, size, grows in sorted(expected) if not _has_size(way, path, size, grows=grows)]
+    with root.walker() as walker:
+        return [path for path, size, grows in sorted(expected) if not _has_size(walker, path, size, grows=grows)]
 
 
-def _has_size(way: Way, path: LocalPath, size: int, *, grows: bool) -> bool:
+def _has_size(walker: DirectoryWalker, path: LocalPath, size: int, *, grows: bool) -> bool:
     try:
         with translating(path):
-            found = status(way.opened(path.parts[:-1]), path.name)
+            found = status(walker.opened(path.parts[:-1]), path.name)
     except (FileNotFoundError, Conflict, Refused):
         return False
     if found is None or not stat.S_ISREG(found.st_mode):

@@ -17,7 +17,7 @@ from harvestd.store.errors import Conflict, Refused, translating
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged, sync_staged
 from harvestd.store.versions import keep_version
-from harvestd.store.walking import Touched, Way, reading, rename_noreplace, sha256_of, status
+from harvestd.store.walking import DirectoryWalker, Touched, reading, rename_noreplace, sha256_of, status
 
 _PUBLISHING = translating("can't publish")
 
@@ -68,8 +68,8 @@ def publish(root: DataRoot, publications: Sequence[Publication]) -> list[Outcome
         failpoints.reach("publish.started")
         sync_staged([publication.staged for publication in publications])
         failpoints.reach("publish.staged_synced")
-        with root.way() as way:
-            outcomes = [_publish(root, publication, way, touched) for publication in publications]
+        with root.walker() as walker:
+            outcomes = [_publish(root, publication, walker, touched) for publication in publications]
         failpoints.reach("publish.renamed_all")
         root.sync(touched)
         failpoints.reach("publish.directories_synced")
@@ -79,11 +79,11 @@ def publish(root: DataRoot, publications: Sequence[Publication]) -> list[Outcome
             publication.staged.close()
 
 
-def _publish(root: DataRoot, publication: Publication, way: Way, touched: Touched) -> Outcome:
+def _publish(root: DataRoot, publication: Publication, walker: DirectoryWalker, touched: Touched) -> Outcome:
     staged = publication.staged
     detail = ""
     try:
-        result = _place(root, publication, way, touched)
+        result = _place(root, publication, walker, touched)
     except Conflict as error:
         result, detail = Result.CONFLICT, str(error)
     except Refused as error:
@@ -97,20 +97,20 @@ def _publish(root: DataRoot, publication: Publication, way: Way, touched: Touche
     return Outcome(publication.target, result, staged.size, staged.hexdigest, detail)
 
 
-def _place(root: DataRoot, publication: Publication, way: Way, touched: Touched) -> Result:
+def _place(root: DataRoot, publication: Publication, walker: DirectoryWalker, touched: Touched) -> Result:
     try:
-        return _move(root, publication, way, touched)
+        return _move(root, publication, walker, touched)
     except FileNotFoundError:
         # A person may have removed a directory that was held open since the previous file: open or create it again.
-        way.close()
-        return _move(root, publication, way, touched)
+        walker.close()
+        return _move(root, publication, walker, touched)
 
 
-def _move(root: DataRoot, publication: Publication, way: Way, touched: Touched) -> Result:
+def _move(root: DataRoot, publication: Publication, walker: DirectoryWalker, touched: Touched) -> Result:
     staged, target = publication.staged, publication.target
     directory = target.parts[:-1]
     with translating(target):
-        parent = way.made(directory, touched)
+        parent = walker.made(directory, touched)
     with _PUBLISHING:
         failpoints.reach("publish.directory_made")
         touched.add(directory)

@@ -21,7 +21,7 @@ from harvestd.store.walking import Touched, made, reading, sha256_of, sync_touch
 _CHANGED: Final = "it was changed here"
 
 
-def all_stand(root: DataRoot, expected: Sequence[tuple[LocalPath, int]]) -> bool:
+def all_sizes_match(root: DataRoot, expected: Sequence[tuple[LocalPath, int]]) -> bool:
     """Return whether each path has a file of its size; raise `HaltedForSafety` if the disk fails."""
     try:
         found = [(root.stat(path), size) for path, size in expected]

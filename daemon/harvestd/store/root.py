@@ -16,7 +16,17 @@ from harvestd.convention.paths import RESERVED, LocalPath
 from harvestd.store.checks import Opened, open_data_root
 from harvestd.store.errors import Damaged, Translating, shown, translating
 from harvestd.store.staging import Staged, Staging
-from harvestd.store.walking import Touched, Way, made, names_in, open_regular, opened, sha256_of, status, sync_touched
+from harvestd.store.walking import (
+    DirectoryWalker,
+    Touched,
+    made,
+    names_in,
+    open_regular,
+    opened,
+    sha256_of,
+    status,
+    sync_touched,
+)
 
 
 class DataRoot:
@@ -82,9 +92,9 @@ class DataRoot:
         with self._translating(path), made(self._root, path.parts[:-1], touched) as directory:
             yield directory
 
-    def way(self) -> Way:
-        """Return a `Way` from the root to directories below it, which the caller closes; its errors are `OSError`s."""
-        return Way(self._root)
+    def walker(self) -> DirectoryWalker:
+        """Return a walker from the root to directories below it, which the caller closes; its errors are `OSError`s."""
+        return DirectoryWalker(self._root)
 
     def sync(self, touched: Touched) -> None:
         """Sync the directories in `touched`, each once; raise `HaltedForSafety` if that fails."""

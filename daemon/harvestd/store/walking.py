@@ -54,7 +54,7 @@ def open_component(base: int, name: str) -> int:
     return os.open(encoded(name), _DIRECTORY, dir_fd=base)
 
 
-class Way:
+class DirectoryWalker:
     """Open directories from a base down to one below it, reused so that a neighbour needs one step.
 
     It belongs to one thread, and has one descriptor for each level. If a person moves a directory while it is open,
@@ -121,15 +121,15 @@ class Way:
 @contextmanager
 def opened(base: int, parts: Parts) -> Iterator[int]:
     """Provide a descriptor of the directory `parts` below `base`; raise errors as `open_component` does."""
-    with Way(base) as way:
-        yield way.opened(parts)
+    with DirectoryWalker(base) as walker:
+        yield walker.opened(parts)
 
 
 @contextmanager
 def made(base: int, parts: Parts, touched: Touched) -> Iterator[int]:
-    """Provide a descriptor as `opened` does, creating missing directories; see `Way.made`."""
-    with Way(base) as way:
-        yield way.made(parts, touched)
+    """Provide a descriptor as `opened` does, creating missing directories; see `DirectoryWalker.made`."""
+    with DirectoryWalker(base) as walker:
+        yield walker.made(parts, touched)
 
 
 def _open_if_there(base: int, name: str) -> int | None:
@@ -170,11 +170,11 @@ def sync_touched(base: int, touched: Touched) -> None:
 
 
 def _sync(base: int, some: Sequence[Parts]) -> None:
-    """Sync directories in sequence with a `Way` of their own, since other threads may sync others in parallel."""
-    with Way(base) as way:
+    """Sync directories in sequence with a walker of their own, since other threads may sync others in parallel."""
+    with DirectoryWalker(base) as walker:
         for parts in some:
             with suppress(FileNotFoundError, NotADirectoryError):
-                sync_directory(way.opened(parts))
+                sync_directory(walker.opened(parts))
 
 
 def names_in(directory: int) -> Sequence[str]:
@@ -250,12 +250,12 @@ class Neighbours:
     """Reader for one thread; a context manager with one descriptor for each level of the last file's path."""
 
     def __init__(self, root: "DataRoot") -> None:
-        self._way: Way = root.way()
+        self._walker: DirectoryWalker = root.walker()
 
     def read(self, path: "LocalPath", limit: int) -> bytes:
         """Return the file's content; raise errors as `DataRoot.read` does."""
         with translating(path):
-            file = open_regular(self._way.opened(path.parts[:-1]), path.name)
+            file = open_regular(self._walker.opened(path.parts[:-1]), path.name)
             try:
                 content = _up_to(file, limit + 1)
             finally:
@@ -270,7 +270,7 @@ class Neighbours:
     def __exit__(
         self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
     ) -> None:
-        self._way.close()
+        self._walker.close()
 
 
 def _up_to(file: int, count: int) -> bytes:

@@ -26,7 +26,7 @@ _A_SECOND: Final = 1_000_000
 """Numbers begin with the time: those of a later process are greater."""
 
 
-class Remembered(Immutable):
+class BufferedEvent(Immutable):
     """One event."""
 
     number: int
@@ -40,7 +40,7 @@ class Recent:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._events: deque[Remembered] = deque()
+        self._events: deque[BufferedEvent] = deque()
         self._bytes = 0
         self._next = int(time.time()) * _A_SECOND
         self._readers: set[Reader] = set()
@@ -54,7 +54,7 @@ class Recent:
             event = {key: event[key] for key in _FIRST if key in event} | {"cut": True}
             text = json_text(event)
         with self._lock:
-            self._events.append(Remembered(self._next, event, text))
+            self._events.append(BufferedEvent(self._next, event, text))
             self._next += 1
             self._bytes += len(text)
             while len(self._events) > _MOST or self._bytes > _MOST_BYTES:
@@ -78,7 +78,7 @@ class Recent:
             with self._lock:
                 self._readers.discard(reader)
 
-    def after(self, number: int | None) -> tuple[list[Remembered], bool]:
+    def after(self, number: int | None) -> tuple[list[BufferedEvent], bool]:
         """Return the events after `number`, and whether any of them were dropped."""
         with self._lock:
             oldest = self._events[0].number if self._events else self._next
@@ -93,20 +93,20 @@ class Reader:
         self._recent = recent
         self._last = since
         self._loop = asyncio.get_running_loop()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def wake(self) -> None:
-        """Make `news` return; callable from any thread."""
+        """Make `wait` return; callable from any thread."""
         with suppress(RuntimeError):  # the loop was closed: no task waits there
-            self._loop.call_soon_threadsafe(self._news.set)
+            self._loop.call_soon_threadsafe(self._changed.set)
 
-    async def news(self) -> None:
+    async def wait(self) -> None:
         """Wait until there may be more events."""
-        await self._news.wait()
+        await self._changed.wait()
 
-    def take(self) -> tuple[list[Remembered], bool]:
+    def take(self) -> tuple[list[BufferedEvent], bool]:
         """Return the new events, and whether any before them were dropped unread."""
-        self._news.clear()
+        self._changed.clear()
         found, lost = self._recent.after(self._last)
         if found:
             self._last = found[-1].number
@@ -117,7 +117,7 @@ RECENT: Final = Recent()
 """The buffer of this process, which has one log as well."""
 
 
-def remembered(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def buffer_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Store an event after `made_plain`, where that is enabled."""
     if RECENT.remembers:
         RECENT.take(dict(event))

@@ -30,7 +30,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from harvestd.json_text import json_text
-from harvestd.telemetry.event_buffer import remembered
+from harvestd.telemetry.event_buffer import buffer_event
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.serialize import PROCESSORS
 
@@ -246,7 +246,7 @@ def get_logger() -> FilteringBoundLogger:
     return logger
 
 
-def told_together() -> AbstractContextManager[None]:
+def batched_events() -> AbstractContextManager[None]:
     """Write the events of the body in one call when it ends: for a body that logs hundreds and does not wait."""
     lines = structlog.get_config()["logger_factory"]()
     return lines.together() if isinstance(lines, LineStream) else nullcontext()
@@ -264,7 +264,7 @@ def configure(form: Format = "auto", level: Level = "info", *, stream: TextIO | 
         renderer = JournalLine(renderer)
     lines = LineStream(target, lambda lost: _rendered(renderer, {"event": Event.LOG_LOST, "lines": lost}))
     structlog.configure(
-        processors=[*PROCESSORS, remembered, renderer],
+        processors=[*PROCESSORS, buffer_event, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=False,

@@ -45,7 +45,7 @@ def plain(value: object, depth: int = 0) -> object:
         return _text(value)  # type: ignore[arg-type]  # it is one
     if kind in _AS_THEY_ARE or (kind is float and math.isfinite(value)):  # type: ignore[arg-type]  # the same
         return value
-    if kind in _NAMES or _says_itself(kind):
+    if kind in _NAMES or _is_text(kind):
         return _text(str(value))
     match value:
         case Enum():
@@ -67,7 +67,7 @@ _NAMES: set[type] = set()
 """Classes whose objects are converted by `str`."""
 
 
-def _says_itself(kind: type) -> bool:
+def _is_text(kind: type) -> bool:
     """Return whether objects of a class are converted by `str`: names of ours, and paths."""
     is_value = is_dataclass(kind) or issubclass(kind, Struct | tuple)
     found = issubclass(kind, StrEnum) or (is_value and kind.__str__ is not object.__str__)
@@ -130,18 +130,18 @@ def _key(key: str) -> tuple[str, bool]:
 
 
 def _mapping(named: Mapping[Any, object], depth: int) -> dict[str, object]:
-    told: dict[str, object] = {}
+    fields: dict[str, object] = {}
     for key, value in islice(named.items(), MOST_ITEMS):
         name, secret = _key(str(key))
         if secret:
-            told[name] = HIDDEN
+            fields[name] = HIDDEN
         elif type(value) is timedelta and not name.endswith("_seconds"):
-            told[f"{name}_seconds"] = value.total_seconds()
+            fields[f"{name}_seconds"] = value.total_seconds()
         else:
-            told[name] = plain(value, depth + 1)
+            fields[name] = plain(value, depth + 1)
     if len(named) > MOST_ITEMS:
-        told["…"] = f"({len(named) - MOST_ITEMS} more)"
-    return told
+        fields["…"] = f"({len(named) - MOST_ITEMS} more)"
+    return fields
 
 
 def with_timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -168,9 +168,9 @@ def with_exception_lines(_logger: WrappedLogger, _method: str, event: EventDict)
 
 def made_plain(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Apply `plain` to all fields and put the common ones first."""
-    told = _mapping(event, 0)
-    first = {key: told.pop(key) for key in _FIRST_KEYS if key in told}
-    return first | told
+    fields = _mapping(event, 0)
+    first = {key: fields.pop(key) for key in _FIRST_KEYS if key in fields}
+    return first | fields
 
 
 PROCESSORS: tuple[Callable[[WrappedLogger, str, EventDict], EventDict], ...] = (

@@ -93,11 +93,11 @@ class ServiceManager:
         """Whether messages are sent."""
         return bool(self._address)
 
-    def tell(self, *words: str) -> None:
+    def notify(self, *lines: str) -> None:
         """Send all these lines in one message; never block, never raise."""
         if not self._address:
             return
         kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         # No listener, or none that reads: a later message may get through, and this one is dropped.
         with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as out:
-            out.sendto("\n".join(words).encode(), self._address)
+            out.sendto("\n".join(lines).encode(), self._address)

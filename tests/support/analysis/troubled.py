@@ -13,12 +13,12 @@ if __name__ == "__main__":
     experiment, output = shared.places()
     trouble = experiment / "trouble"
     if trouble.exists():
-        said = trouble.read_text()
-        if said == "hang":
+        text = trouble.read_text()
+        if text == "hang":
             (experiment / "hangs").write_text(str(os.getpid()))
             while True:
                 pass
-        if said == "environment":
+        if text == "environment":
             sys.exit(" ".join(os.environ))
-        sys.exit(f"\x1b[31m{said}")
+        sys.exit(f"\x1b[31m{text}")
     (output / "troubled.png").write_bytes(shared.picture(1))

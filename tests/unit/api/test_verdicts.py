@@ -12,7 +12,7 @@ from harvestd.harvest.metrics import FleetMetrics
 from harvestd.harvest.state import Judged
 from harvestd.harvest.sync import Broadcast
 from harvestd.inventory.host import Host
-from harvestd.safety.verdict import FRESH_FOR, Answer, Loss, Verdict, document_now
+from harvestd.safety.verdict import FRESH_FOR, Loss, Verdict, VerdictAnswer, document_now
 from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
 
@@ -35,7 +35,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 def test_a_verdict_that_is_not_renewed_is_not_safe(source: Source, ago: float, *, safe: bool) -> None:
     """In the state document and as a metric, which says as well when it was made."""
     made = time.time() - ago
-    source.context.states.of(HOST.identity).verdict = Judged(Verdict(Answer.SAFE), made)
+    source.context.states.of(HOST.identity).verdict = Judged(Verdict(VerdictAnswer.SAFE), made)
     (host,) = state(source, 0)["hosts"]
     verdict = host["verdict"]
     assert (verdict["safe"], verdict["is_safe"], verdict["fresh"]) == (safe, safe, safe)
@@ -49,7 +49,7 @@ def test_a_verdict_that_is_not_renewed_is_not_safe(source: Source, ago: float, *
 
 def test_one_form_of_a_verdict_escaped_and_bounded(source: Source) -> None:
     """All keys of `--json`, the older ones beside them; of many losses the first, with nothing for a terminal in it."""
-    verdict = Verdict(Answer.SAFE_EXCEPT, losses=LOSSES)
+    verdict = Verdict(VerdictAnswer.SAFE_EXCEPT, losses=LOSSES)
     source.context.states.of(HOST.identity).verdict = Judged(verdict, time.time())
     (host,) = state(source, 0)["hosts"]
     found = host["verdict"]

@@ -67,7 +67,7 @@ async def test_nothing_of_past_hosts_is_in_memory(history: Path) -> None:
             partial(knowledge.holder, LocalPath((FIRST.directory, "no such file"))),
             partial(knowledge.files_of, FIRST.id),
             partial(knowledge.passing_of, FIRST.id),
-            partial(knowledge.learn_file, METRICS),
+            partial(knowledge.add_file, METRICS),
             partial(knowledge.forget_file, METRICS),
             partial(knowledge.copies, METRICS.storage, METRICS.place),
             partial(knowledge.copies, METRICS.storage, "/no/such/file"),

@@ -16,7 +16,7 @@ from harvestd.catalogue.engine import reading as stored
 from harvestd.catalogue.entries import HostRecord, Transfer
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.repository import Catalogue
-from harvestd.catalogue.restore import ReadBack
+from harvestd.catalogue.restore import RestoredRecords
 from harvestd.catalogue.state_dir import InconsistentRows
 from harvestd.convention.kinds import Finetuned, Kind
 from harvestd.convention.metadata.naming import ExperimentName, Part
@@ -194,7 +194,7 @@ async def test_directories_that_differ_in_case_only_are_restored(tmp_path: Path)
     """A person made the first of them; a new experiment gets neither name."""
     by_hand = ExperimentRecord("e0", NAME, moved_to=EXPERIMENT.directory.upper())
     with opened(tmp_path) as catalogue:
-        await catalogue.restoring.restore(ReadBack([by_hand, EXPERIMENT], [RUN]))
+        await catalogue.restoring.restore(RestoredRecords([by_hand, EXPERIMENT], [RUN]))
         twin = replace(RUN, id="r2", place="/2", experiment="e2")
         with pytest.raises(InconsistentRows):
             await catalogue.save_discovery(replace(EXPERIMENT, id="e2", moved_to="Exp"), twin)
@@ -208,7 +208,7 @@ async def test_a_directory_gets_its_own_name_back_beside_one_that_differs_in_cas
     own, other = replace(EXPERIMENT, moved_to="aside"), ExperimentRecord("e2", NAME, moved_to="other")
     shouted = replace(other, moved_to=NAME.directory.upper())
     with opened(tmp_path) as catalogue:
-        await catalogue.restoring.restore(ReadBack([own, other], [RUN]))
+        await catalogue.restoring.restore(RestoredRecords([own, other], [RUN]))
         await catalogue.move_experiment(shouted)
         await catalogue.move_experiment(replace(own, moved_to=None))
         await catalogue.save_experiment(replace(own, moved_to=None, aliases=("aside",), row_version=1))
@@ -254,7 +254,9 @@ async def test_numbers_beyond_64_bits_do_not_stop_the_catalogue(tmp_path: Path) 
         await catalogue.save_discovery(EXPERIMENT, RUN)
         await catalogue.save_files([lying])
         await catalogue.left_out.save("gpu-a", "i-gpu-a", {None: (LeftOut("/x", 2**65, 1, "lies"),)})
-        await catalogue.restoring.restore(ReadBack(left_out=[("gpu-b", None, LeftOut("/y", 2**65, 2**65, "lies"))]))
+        await catalogue.restoring.restore(
+            RestoredRecords(left_out=[("gpu-b", None, LeftOut("/y", 2**65, 2**65, "lies"))])
+        )
         await catalogue.hosts.save(HostRecord("gpu-a", "i-gpu-a", "192.0.2.1", "connected", pending_bytes=2**64))
     with stored(tmp_path) as connection:
         assert connection is not None

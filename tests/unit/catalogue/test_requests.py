@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from harvestd.catalogue import queries
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.repository import Catalogue
-from harvestd.catalogue.requests import ask
+from harvestd.catalogue.requests import record_request
 from harvestd.catalogue.state_dir import FILE_NAME
 from harvestd.convention.scan.model import LeftOut
 from harvestd.planning.requests import Request, RequestKind
@@ -30,10 +30,10 @@ _MANY = 40
 _ASKING = """
 import sys
 from pathlib import Path
-from harvestd.catalogue.requests import ask
+from harvestd.catalogue.requests import record_request
 from harvestd.planning.requests import RequestKind
 for number in range(int(sys.argv[2])):
-    ask(Path(sys.argv[1]), RequestKind.FETCH, ("fs-1", f"/data/{number}"), {"thing": "records"})
+    record_request(Path(sys.argv[1]), RequestKind.FETCH, ("fs-1", f"/data/{number}"), {"thing": "records"})
 """
 
 
@@ -46,14 +46,14 @@ def requests(state: Path) -> list[Request]:
 async def test_a_request_is_taken_once_and_settled(tmp_path: Path) -> None:
     """What a command wrote is learned by who has the catalogue open, and stays in force after it is settled."""
     with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
-        number = ask(tmp_path, RequestKind.FETCH, RUN, RECORDS)
+        number = record_request(tmp_path, RequestKind.FETCH, RUN, RECORDS)
         (taken,) = await catalogue.requests.take()
         assert (taken.id, taken.run, taken.thing, taken.is_open) == (number, RUN, "records", True)
         assert await catalogue.requests.take() == []
         assert catalogue.knowledge.open_requests() == [taken]
         await catalogue.requests.settle(taken, "1 file is here")
         assert catalogue.knowledge.open_requests() == []
-        assert catalogue.knowledge.wishes_for(*RUN).records is not None
+        assert catalogue.knowledge.requests_for(*RUN).records is not None
     (kept,) = requests(tmp_path)
     assert kept.taken_at is not None
     assert (kept.is_open, kept.outcome, kept.place) == (False, "1 file is here", RUN[1])
@@ -62,14 +62,14 @@ async def test_a_request_is_taken_once_and_settled(tmp_path: Path) -> None:
 async def test_requests_are_there_after_a_restart(tmp_path: Path) -> None:
     """One that was never taken, one that is outstanding and one that is settled all count for planning."""
     with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
-        ask(tmp_path, RequestKind.IGNORE, OTHER, {})
-        ask(tmp_path, RequestKind.FETCH, RUN, RECORDS)
+        record_request(tmp_path, RequestKind.IGNORE, OTHER, {})
+        record_request(tmp_path, RequestKind.FETCH, RUN, RECORDS)
         ignored, _ = await catalogue.requests.take()
         await catalogue.requests.settle(ignored, "done")
-    ask(tmp_path, RequestKind.FETCH, RUN, {"thing": "step_40"})
+    record_request(tmp_path, RequestKind.FETCH, RUN, {"thing": "step_40"})
     with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
-        assert catalogue.knowledge.wishes_for(*OTHER).ignored is not None
-        assert set(catalogue.knowledge.wishes_for(*RUN).things) == {"records", "step_40"}
+        assert catalogue.knowledge.requests_for(*OTHER).ignored is not None
+        assert set(catalogue.knowledge.requests_for(*RUN).things) == {"records", "step_40"}
         assert [each.thing for each in await catalogue.requests.take()] == ["step_40"]
 
 
@@ -78,7 +78,7 @@ async def test_changes_of_others_are_noticed(tmp_path: Path) -> None:
     with closing(open_catalogue(tmp_path, "root-1")) as catalogue, closing(catalogue.requests.changes()) as changes:
         assert changes.seen()
         assert not changes.seen()
-        ask(tmp_path, RequestKind.FETCH, RUN, RECORDS)
+        record_request(tmp_path, RequestKind.FETCH, RUN, RECORDS)
         assert changes.seen()
         assert not changes.seen()
 

@@ -12,18 +12,18 @@ from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.catalogue.open import open_catalogue
 from harvestd.catalogue.repository import Catalogue
-from harvestd.catalogue.requests import ask
+from harvestd.catalogue.requests import record_request
 from harvestd.catalogue.state_dir import FILE_NAME
 from harvestd.convention.kinds import LossKind
 from harvestd.planning.requests import RequestKind
-from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Verdict
+from harvestd.safety.verdict import Loss, Reason, ReasonKind, Verdict, VerdictAnswer
 
 pytestmark = pytest.mark.anyio
 
 ODD = "caf\udce9"
 """A name whose bytes are Latin-1."""
-BUSY = Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.OUTSTANDING, f"{ODD} is not here", 1 << 70, None),))
-SAFE = Verdict(Answer.SAFE_EXCEPT, losses=(Loss(LossKind.RECORDS, ODD, None, 3),))
+BUSY = Verdict(VerdictAnswer.NOT_SAFE, (Reason(ReasonKind.OUTSTANDING, f"{ODD} is not here", 1 << 70, None),))
+SAFE = Verdict(VerdictAnswer.SAFE_EXCEPT, losses=(Loss(LossKind.RECORDS, ODD, None, 3),))
 
 
 @pytest.fixture
@@ -59,14 +59,14 @@ async def test_a_verdict_in_other_words_says_nothing(tmp_path: Path, catalogue: 
 
 async def test_answered_questions_are_forgotten(tmp_path: Path, catalogue: Catalogue) -> None:
     """One that was answered long ago leaves the catalogue, and memory at once; one that is open stays."""
-    answered = ask(tmp_path, RequestKind.JUDGE, ("static:gpu-a", "gpu-a"), {})
-    fetched = ask(tmp_path, RequestKind.FETCH, ("static:gpu-a", "/r/run_1"), {"thing": "records"})
+    answered = record_request(tmp_path, RequestKind.JUDGE, ("static:gpu-a", "gpu-a"), {})
+    fetched = record_request(tmp_path, RequestKind.FETCH, ("static:gpu-a", "/r/run_1"), {"thing": "records"})
     for request in await catalogue.requests.take():
         await catalogue.requests.settle(request, "safe")
-    waiting = ask(tmp_path, RequestKind.JUDGE, ("static:gpu-a", "gpu-a"), {})
+    waiting = record_request(tmp_path, RequestKind.JUDGE, ("static:gpu-a", "gpu-a"), {})
     await catalogue.requests.take()
     assert [request.id for request in catalogue.knowledge.open_requests()] == [waiting]
-    assert catalogue.knowledge.wishes_for("static:gpu-a", "gpu-a").things == {}
+    assert catalogue.knowledge.requests_for("static:gpu-a", "gpu-a").things == {}
     record = VerdictRecord("static:gpu-a", "gpu-a", SAFE, 20.0)
 
     def left() -> list[int]:

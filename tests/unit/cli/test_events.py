@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harvestd.cli.commands import events
-from harvestd.cli.commands.events import Said, heard
+from harvestd.cli.commands.events import Received, received_events
 from harvestd.cli.daemon import Absent
 from harvestd.errors import ExitCode, Fatal
 from harvestd.store.sockets import short_path
@@ -21,7 +21,7 @@ NOW = datetime.now(UTC)
 EVER = timedelta(days=1)
 
 
-def told(number: int, seconds: float) -> Said:
+def told(number: int, seconds: float) -> Received:
     """Return an event with its number in the daemon's own count, from so many seconds after the test's beginning."""
     at = (NOW + timedelta(seconds=seconds)).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return {"id": number, "timestamp": at, "level": "info", "event": "run.discovered"}
@@ -30,11 +30,11 @@ def told(number: int, seconds: float) -> Said:
 class Daemon:
     """A daemon in several lives: what it answers to each question, one after another; None: nobody answers."""
 
-    def __init__(self, *answers: list[Said] | None) -> None:
+    def __init__(self, *answers: list[Received] | None) -> None:
         self._answers = list(answers)
         self.asked: list[tuple[bool, int | None, dict[str, str]]] = []
 
-    def events(self, *, follow: bool = False, since: int | None = None, **filters: str) -> Iterator[Said]:
+    def events(self, *, follow: bool = False, since: int | None = None, **filters: str) -> Iterator[Received]:
         """Answer as `DaemonClient` does."""
         self.asked.append((follow, since, filters))
         answer = self._answers.pop(0)
@@ -43,7 +43,7 @@ class Daemon:
         yield from answer
 
 
-def numbers(found: Iterator[Said]) -> list[int]:
+def numbers(found: Iterator[Received]) -> list[int]:
     """Return the numbers of events."""
     return [event["id"] for event in found]
 
@@ -51,8 +51,8 @@ def numbers(found: Iterator[Said]) -> list[int]:
 def test_the_newest_come_first_and_no_more_than_asked_for() -> None:
     """Only the newest of what is remembered, only from the last time, and only what the filters leave."""
     daemon = Daemon([told(i, i - 100) for i in range(5)], [told(i, -10_000 * (5 - i)) for i in range(5)])
-    assert numbers(heard(daemon, 2, EVER, {"host": "gpu-a"}, follow=False)) == [3, 4]
-    assert numbers(heard(daemon, 9, timedelta(seconds=25_000), {}, follow=False)) == [3, 4]
+    assert numbers(received_events(daemon, 2, EVER, {"host": "gpu-a"}, follow=False)) == [3, 4]
+    assert numbers(received_events(daemon, 9, timedelta(seconds=25_000), {}, follow=False)) == [3, 4]
     assert daemon.asked == [(False, None, {"host": "gpu-a"}), (False, None, {})]
 
 
@@ -68,7 +68,7 @@ def test_a_new_daemon_is_waited_for_and_says_nothing_twice(
         None,
         [told(0, 2), told(1, 3)],
     )
-    found = heard(daemon, 9, EVER, {"level": "info"}, follow=True)
+    found = received_events(daemon, 9, EVER, {"level": "info"}, follow=True)
     assert [event["timestamp"] for event in islice(found, 4)] == [told(0, second)["timestamp"] for second in range(4)]
     assert [(follow, since) for follow, since, _ in daemon.asked] == [
         (False, None),
@@ -84,7 +84,7 @@ def test_a_new_daemon_is_waited_for_and_says_nothing_twice(
 def test_without_a_daemon_it_says_where_its_log_is(tmp_path: Path) -> None:
     """Exit code 7 and a hint, as a class and as a command."""
     with pytest.raises(Fatal):
-        next(heard(Daemon(None), 1, EVER, {}, follow=True))
+        next(received_events(Daemon(None), 1, EVER, {}, follow=True))
     config = tmp_path / "harvestd.toml"
     config.write_text(f'version = 1\ndata_root = "{tmp_path}/data"\n')
     done = harvestd_command("events", "-f", "-c", config)

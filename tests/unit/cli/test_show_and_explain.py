@@ -20,7 +20,7 @@ from harvestd.convention.paths import LocalPath
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.snapshot import Version
 from harvestd.documents import stored
-from harvestd.documents.stored import Standings
+from harvestd.documents.stored import RunStatuses
 from harvestd.errors import ExitCode, Fatal
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.settings import HostSettings, Settings
@@ -152,11 +152,11 @@ async def test_what_harvestd_made_is_said(connection: Connection, path: str, not
     assert explain_details.explain_local(connection, LocalPlace(path, exists=True)).note.startswith(note)
 
 
-@pytest.mark.parametrize(("exists", "said"), [(True, "was not filed by harvestd"), (False, "does not exist")])
-async def test_strangers_file_is_unknown(connection: Connection, said: str, *, exists: bool) -> None:
+@pytest.mark.parametrize(("exists", "given"), [(True, "was not filed by harvestd"), (False, "does not exist")])
+async def test_strangers_file_is_unknown(connection: Connection, given: str, *, exists: bool) -> None:
     """A file that nobody filed is unknown (4), there or not; a name's beginning is no directory."""
     path = ONE.directory[:-1]
-    with pytest.raises(Fatal, match=said) as caught:
+    with pytest.raises(Fatal, match=given) as caught:
         explain_details.explain_local(connection, LocalPlace(path, exists=exists))
     assert caught.value.exit_code == ExitCode.UNKNOWN_NAME
 
@@ -203,7 +203,7 @@ async def test_a_short_list_has_all_living_runs_and_the_newest_others(connection
     """Runs that are not over are all shown, first; of the others the newest, and a number."""
     over = [replace(run(str(n), "gpu-a", f"run_{n}", ONE), final=TrainingInfo(step=8)) for n in range(40, 20, -1)]
     living = [run(str(n), "gpu-a", f"run_{n}", ONE) for n in range(20, 10, -1)]
-    shown, hidden = hosts_runs.living_and_newest([*over, *living], Standings(connection))
+    shown, hidden = hosts_runs.living_and_newest([*over, *living], RunStatuses(connection))
     assert [each.name for each in shown] == [each.name for each in (*living, *over[:5])]
     assert hidden == 15
 
@@ -211,8 +211,8 @@ async def test_a_short_list_has_all_living_runs_and_the_newest_others(connection
 async def test_running_and_finished_runs(connection: Connection) -> None:
     """A run that is under way shows its newest step of how many."""
     (shown,) = show_details.find(connection, "run_1").runs
-    row = hosts_runs.run_row(shown, {ONE.id: ONE}, Standings(connection))
+    row = hosts_runs.run_row(shown, {ONE.id: ONE}, RunStatuses(connection))
     assert row[:4] == ("run_1", "gpu-a", "3/8", "-")
     assert row[-1] == ONE.directory
-    (document,) = stored.run_documents([shown], {}, Standings(connection))
+    (document,) = stored.run_documents([shown], {}, RunStatuses(connection))
     assert (document["step"], document["total_steps"], document["finished"]) == (3, 8, False)

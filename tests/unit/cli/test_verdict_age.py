@@ -13,13 +13,15 @@ from harvestd.catalogue.entries import HostRecord, VerdictRecord
 from harvestd.catalogue.open import open_catalogue
 from harvestd.convention.kinds import LossKind
 from harvestd.errors import ExitCode
-from harvestd.safety.verdict import FRESH_FOR, Answer, Loss, Verdict, document_now, document_of, verdict_now
+from harvestd.safety.verdict import FRESH_FOR, Loss, Verdict, VerdictAnswer, document_now, document_of, verdict_now
 from harvestd.store.lock import DataRootLock, HolderKind
 from harvestd.store.root import DataRoot
 from support.command import harvestd_command
 
-SAFE = Verdict(Answer.SAFE)
-EXCEPT = Verdict(Answer.SAFE_EXCEPT, losses=(Loss(LossKind.RECORDS, "/r", 5),), accepted=frozenset({LossKind.RECORDS}))
+SAFE = Verdict(VerdictAnswer.SAFE)
+EXCEPT = Verdict(
+    VerdictAnswer.SAFE_EXCEPT, losses=(Loss(LossKind.RECORDS, "/r", 5),), accepted=frozenset({LossKind.RECORDS})
+)
 THREE_YEARS = 3 * 365 * 86_400.0
 
 

@@ -9,15 +9,15 @@ from harvestd.cli.output import verdict_page
 from harvestd.cli.output.page import Page, Styled, plain
 from harvestd.convention.kinds import LossKind
 from harvestd.documents import forms
-from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Survival, Verdict
+from harvestd.safety.verdict import Loss, Reason, ReasonKind, Survival, Verdict, VerdictAnswer
 
 CHECKPOINT = Loss(LossKind.CHECKPOINTS, "/r/step_final", 3 << 30, 6)
-EXCEPT = Verdict(Answer.SAFE_EXCEPT, losses=(CHECKPOINT, Loss(LossKind.OUTSIDE_FILES, "~/notes", None)))
+EXCEPT = Verdict(VerdictAnswer.SAFE_EXCEPT, losses=(CHECKPOINT, Loss(LossKind.OUTSIDE_FILES, "~/notes", None)))
 BUSY = Verdict(
-    Answer.NOT_SAFE,
+    VerdictAnswer.NOT_SAFE,
     (Reason(ReasonKind.GPU_BUSY, "2 processes run on its GPUs"), Reason(ReasonKind.NOT_QUIET, "it moved", seconds=60)),
 )
-SAFE = Verdict(Answer.SAFE)
+SAFE = Verdict(VerdictAnswer.SAFE)
 
 
 def record(verdict: Verdict, ago: float = 1.0, idle: float | None = None, cents: int | None = 249) -> VerdictRecord:
@@ -32,7 +32,7 @@ def record(verdict: Verdict, ago: float = 1.0, idle: float | None = None, cents:
         (SAFE, "safe"),
         (EXCEPT, "safe except checkpoints (3.0 GiB), outside files"),
         (BUSY, "not safe: gpu busy, not quiet"),
-        (Verdict(Answer.NOT_SAFE), "not safe: for an unknown reason"),
+        (Verdict(VerdictAnswer.NOT_SAFE), "not safe: for an unknown reason"),
     ],
 )
 def test_verdict_in_a_line(verdict: Verdict, text: str) -> None:
@@ -67,7 +67,7 @@ def test_page_names_everything_and_escapes_it(capsys: pytest.CaptureFixture[str]
     """Reasons, losses, what survives and what it costs stand on the page; a name from a box can't draw there."""
     evil = "\x1b[2Jsafe\nsafe"
     verdict = Verdict(
-        Answer.NOT_SAFE,
+        VerdictAnswer.NOT_SAFE,
         (Reason(ReasonKind.OUTSTANDING, f"{evil} is not here", 2048), *BUSY.reasons),
         (CHECKPOINT, Loss(LossKind.UNCOMMITTED_WORK, evil, None)),
         (Survival(Loss(LossKind.RECORDS, evil, 5), "gpu-b"),),

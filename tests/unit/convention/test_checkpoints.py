@@ -130,5 +130,5 @@ def test_a_link_needs_the_checkpoint_of_its_own_run(box: Box, home: Home) -> Non
     holder = home.knowledge.holder(marker)
     assert holder is not None
     assert home.plan(box).links
-    home.knowledge.learn_file(replace(holder, place="/elsewhere/training_info.json"))
+    home.knowledge.add_file(replace(holder, place="/elsewhere/training_info.json"))
     assert not home.plan(box).links

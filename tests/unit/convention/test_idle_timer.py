@@ -18,7 +18,7 @@ def looked(*looks: tuple[float, bool]) -> IdleTimer:
     """Return what hears of looks: when each was, and whether it showed a change."""
     stillness = IdleTimer()
     for now, moved in looks:
-        stillness.looked(MOVED if moved else STILL, now, APART)
+        stillness.record_scan(MOVED if moved else STILL, now, APART)
     return stillness
 
 
@@ -55,7 +55,7 @@ def test_scans_that_take_long_are_no_break() -> None:
     """On a slow file system each takes longer than the gap that counts as a break otherwise."""
     stillness = IdleTimer()
     for number in range(1, 4):
-        stillness.looked(STILL, number * 3000.0, APART, took=2990.0)
+        stillness.record_scan(STILL, number * 3000.0, APART, duration=2990.0)
     assert stillness.quiet == stillness.watched == 6000.0
 
 

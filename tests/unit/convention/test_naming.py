@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from harvestd.convention.kinds import RunName, run_name
-from harvestd.convention.metadata.naming import Evidence, NamingContext, NamingRule, Part, free_name, name_run
+from harvestd.convention.metadata.naming import NamingContext, NamingFacts, NamingRule, Part, free_name, name_run
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.paths import LocalPath, encoded
 from harvestd.planning.index import PlanningIndex
@@ -26,7 +26,7 @@ def run_of(name: str = "run_2025-08-20_03-31-43") -> RunName:
 def test_the_example_of_the_convention_comes_out() -> None:
     """A rule, a config and a host's entry make the directory that the convention shows."""
     rules = (NamingRule("gns_test_run", run="run_2025-08-20_*"),)
-    name = name_run(run_of(), Evidence(CONFIG), replace(CONTEXT, rules=rules))
+    name = name_run(run_of(), NamingFacts(CONFIG), replace(CONTEXT, rules=rules))
     assert name.directory == "gns_test_run_2025-08-20_qwen2_5_1_5b_h100_64steps"
     assert list(name.parts) == ["experiment_name", "date", "model", "hardware", "steps"]
 
@@ -65,54 +65,54 @@ def test_the_first_source_names_the_experiment(
     context: NamingContext, config: ConfigFacts, expected: str, source: str
 ) -> None:
     """Rule, tag, probe, default, in this order; the name says which it was, and holds plain characters only."""
-    part = name_run(run_of(), Evidence(config), context).experiment_name
+    part = name_run(run_of(), NamingFacts(config), context).experiment_name
     assert (part.value, part.source) == (expected, source)
 
 
 @pytest.mark.parametrize(
     ("evidence", "expected", "source"),
     [
-        (Evidence(CONFIG, TrainingInfo(64, "other/Model"), "a/Base"), "qwen2_5_1_5b", "config.yaml backbone"),
+        (NamingFacts(CONFIG, TrainingInfo(64, "other/Model"), "a/Base"), "qwen2_5_1_5b", "config.yaml backbone"),
         (
-            Evidence(final=TrainingInfo(64, "other/Llama-2"), base_model="a/Base"),
+            NamingFacts(final=TrainingInfo(64, "other/Llama-2"), base_model="a/Base"),
             "llama_2",
             "training_info.json model_config.backbone",
         ),
         (
-            Evidence(ConfigFacts(backbone="模型"), TrainingInfo(64, "a/b")),
+            NamingFacts(ConfigFacts(backbone="模型"), TrainingInfo(64, "a/b")),
             "b",
             "training_info.json model_config.backbone",
         ),
         (
-            Evidence(base_model="meta-llama/Meta-Llama-3-8B", backbones=frozenset({"qwen2"})),
+            NamingFacts(base_model="meta-llama/Meta-Llama-3-8B", backbones=frozenset({"qwen2"})),
             "llama3_8b",
             "adapter_config.json base_model_name_or_path",
         ),
-        (Evidence(backbones=frozenset({"qwen2_5_15"})), "qwen2_5_1_5b", "its evals' directory"),
-        (Evidence(backbones=frozenset({"qwen2_5_15", "Qwen2.5-1.5B"})), "qwen2_5_1_5b", "its evals' directory"),
-        (Evidence(backbones=frozenset({"mine"})), "special_7b", "its evals' directory"),
-        (Evidence(backbones=frozenset({"qwen2_5_15", "qwen2"})), "unknown", "its evals name several models"),
-        (Evidence(final=TrainingInfo(64)), "unknown", "no source"),
-        (Evidence(), "unknown", "no source"),
-        (Evidence(ConfigFacts(backbone="///")), "unknown", "no source"),
+        (NamingFacts(backbones=frozenset({"qwen2_5_15"})), "qwen2_5_1_5b", "its evals' directory"),
+        (NamingFacts(backbones=frozenset({"qwen2_5_15", "Qwen2.5-1.5B"})), "qwen2_5_1_5b", "its evals' directory"),
+        (NamingFacts(backbones=frozenset({"mine"})), "special_7b", "its evals' directory"),
+        (NamingFacts(backbones=frozenset({"qwen2_5_15", "qwen2"})), "unknown", "its evals name several models"),
+        (NamingFacts(final=TrainingInfo(64)), "unknown", "no source"),
+        (NamingFacts(), "unknown", "no source"),
+        (NamingFacts(ConfigFacts(backbone="///")), "unknown", "no source"),
         (
-            Evidence(ConfigFacts(backbone="./checkpoints/checkpoint-500"), base_model="a/b"),
+            NamingFacts(ConfigFacts(backbone="./checkpoints/checkpoint-500"), base_model="a/b"),
             "b",
             "adapter_config.json base_model_name_or_path",
         ),
         (
-            Evidence(ConfigFacts(backbone=f"/x/{PARENT}/training_state/step_final/model"), parents={PARENT: "a/b"}),
+            NamingFacts(ConfigFacts(backbone=f"/x/{PARENT}/training_state/step_final/model"), parents={PARENT: "a/b"}),
             "b",
             f"config.yaml backbone, a checkpoint of {PARENT}",
         ),
         (
-            Evidence(ConfigFacts(backbone=f"/x/{PARENT}/training_state/step_final/model"), base_model="a/c"),
+            NamingFacts(ConfigFacts(backbone=f"/x/{PARENT}/training_state/step_final/model"), base_model="a/c"),
             "c",
             "adapter_config.json base_model_name_or_path",
         ),
     ],
 )
-def test_the_first_source_names_the_model(evidence: Evidence, expected: str, source: str) -> None:
+def test_the_first_source_names_the_model(evidence: NamingFacts, expected: str, source: str) -> None:
     """A source that comes to nothing is passed over, and no model at all is called unknown."""
     part = name_run(run_of(), evidence, replace(CONTEXT, models={"mine": "org/Special-7B"})).model
     assert (part.value, part.source) == (expected, source)
@@ -162,22 +162,22 @@ def test_the_first_source_names_the_hardware(
     context: NamingContext, final: TrainingInfo | None, expected: str, source: str
 ) -> None:
     """The operator goes first, then the count that training used, then nvidia-smi; mixed types are not guessed."""
-    part = name_run(run_of(), Evidence(CONFIG, final), context).hardware
+    part = name_run(run_of(), NamingFacts(CONFIG, final), context).hardware
     assert (part.value, part.source) == (expected, source)
 
 
 @pytest.mark.parametrize(
     ("evidence", "expected", "source"),
     [
-        (Evidence(CONFIG, TrainingInfo(40), logged_step=39), "40", "step_final training_info.json"),
-        (Evidence(CONFIG, TrainingInfo(None), logged_step=39), "39", "train_log.jsonl, its greatest step"),
-        (Evidence(CONFIG, None, logged_step=39), "64", "config.yaml total_steps (provisional)"),
-        (Evidence(CONFIG, TrainingInfo(None)), "64", "config.yaml total_steps (provisional)"),
-        (Evidence(CONFIG), "64", "config.yaml total_steps (provisional)"),
-        (Evidence(logged_step=39), "unknown", "no source"),
+        (NamingFacts(CONFIG, TrainingInfo(40), logged_step=39), "40", "step_final training_info.json"),
+        (NamingFacts(CONFIG, TrainingInfo(None), logged_step=39), "39", "train_log.jsonl, its greatest step"),
+        (NamingFacts(CONFIG, None, logged_step=39), "64", "config.yaml total_steps (provisional)"),
+        (NamingFacts(CONFIG, TrainingInfo(None)), "64", "config.yaml total_steps (provisional)"),
+        (NamingFacts(CONFIG), "64", "config.yaml total_steps (provisional)"),
+        (NamingFacts(logged_step=39), "unknown", "no source"),
     ],
 )
-def test_the_steps_are_those_that_were_made(evidence: Evidence, expected: str, source: str) -> None:
+def test_the_steps_are_those_that_were_made(evidence: NamingFacts, expected: str, source: str) -> None:
     """step_final goes first; of a finished run the log counts before the plan; the plan alone is provisional."""
     part = name_run(run_of(), evidence, CONTEXT).steps
     assert (part.value, part.source) == (expected, source)
@@ -186,21 +186,21 @@ def test_the_steps_are_those_that_were_made(evidence: Evidence, expected: str, s
 @pytest.mark.parametrize(
     ("name", "evidence", "expected", "source"),
     [
-        ("run_2025-08-20_03-31-43", Evidence(events_began=1), "2025-08-20", "run directory"),
-        ("run_2024-02-29_00-00-00", Evidence(), "2024-02-29", "run directory"),
-        ("run_2026-13-45_99-99-99", Evidence(events_began=1755660703), "2025-08-20", "tfevents file"),
-        ("run_2026-02-30_00-00-00", Evidence(events_began=1755660703), "2025-08-20", "tfevents file"),
+        ("run_2025-08-20_03-31-43", NamingFacts(events_began=1), "2025-08-20", "run directory"),
+        ("run_2024-02-29_00-00-00", NamingFacts(), "2024-02-29", "run directory"),
+        ("run_2026-13-45_99-99-99", NamingFacts(events_began=1755660703), "2025-08-20", "tfevents file"),
+        ("run_2026-02-30_00-00-00", NamingFacts(events_began=1755660703), "2025-08-20", "tfevents file"),
         (
             "run_2026-13-45_99-99-99",
-            Evidence(events_began=10**11, config_written=1755660703),
+            NamingFacts(events_began=10**11, config_written=1755660703),
             "2025-08-20",
             "config.yaml, when it was written",
         ),
-        ("run_2026-13-45_99-99-99", Evidence(config_written=-(10**18)), "unknown", "no source"),
+        ("run_2026-13-45_99-99-99", NamingFacts(config_written=-(10**18)), "unknown", "no source"),
     ],
 )
 def test_a_date_that_is_none_gives_way_to_the_next_source(
-    name: str, evidence: Evidence, expected: str, source: str
+    name: str, evidence: NamingFacts, expected: str, source: str
 ) -> None:
     """The directory's name, the TensorBoard file's, the time at which config.yaml was written."""
     part = name_run(run_of(name), evidence, CONTEXT).date
@@ -213,9 +213,9 @@ def test_a_time_that_is_none_is_in_no_variant_of_a_name() -> None:
     knowledge = PlanningIndex()
     made = []
     for number in range(3):
-        name = name_run(run, Evidence(CONFIG, events_began=1755660703), CONTEXT)
+        name = name_run(run, NamingFacts(CONFIG, events_began=1755660703), CONTEXT)
         free = free_name(name, run, "gpu-a", knowledge.is_directory_taken)
-        knowledge.learn_experiment(ExperimentRecord(str(number), free))
+        knowledge.add_experiment(ExperimentRecord(str(number), free))
         made.append(free.date.value)
     assert made == ["2025-08-20", "2025-08-20_gpu-a", "2025-08-20_gpu-a_2"]
 
@@ -225,9 +225,9 @@ def test_two_equal_runs_of_a_day_carry_their_times_and_hosts() -> None:
     knowledge = PlanningIndex()
     made = []
     for i, host in enumerate(["gpu-a", "gpu-b", "GPU-B", "gpu-b"]):
-        name = name_run(run_of(), Evidence(CONFIG), CONTEXT)
+        name = name_run(run_of(), NamingFacts(CONFIG), CONTEXT)
         free = free_name(name, run_of(), host, knowledge.is_directory_taken)
-        knowledge.learn_experiment(ExperimentRecord(str(i), free))
+        knowledge.add_experiment(ExperimentRecord(str(i), free))
         made.append(free.date.value)
     assert made == [
         "2025-08-20",
@@ -240,9 +240,9 @@ def test_two_equal_runs_of_a_day_carry_their_times_and_hosts() -> None:
 def test_a_directory_that_differs_in_case_only_is_taken() -> None:
     """On a disk that does not tell case apart the two would be one."""
     knowledge = PlanningIndex()
-    name = name_run(run_of(), Evidence(CONFIG), CONTEXT)
+    name = name_run(run_of(), NamingFacts(CONFIG), CONTEXT)
     shouted = replace(name, experiment_name=Part(name.experiment_name.value.upper(), "the operator"))
-    knowledge.learn_experiment(ExperimentRecord("e1", shouted))
+    knowledge.add_experiment(ExperimentRecord("e1", shouted))
     assert free_name(name, run_of(), "gpu-a", knowledge.is_directory_taken).date.value == "2025-08-20_03-31-43"
 
 
@@ -257,7 +257,7 @@ def test_thousands_of_runs_of_one_second_are_named_quickly() -> None:
         return directory in taken
 
     for _ in range(2000):
-        taken.add(free_name(name_run(run_of(), Evidence(CONFIG), CONTEXT), run_of(), "gpu-a", is_taken).directory)
+        taken.add(free_name(name_run(run_of(), NamingFacts(CONFIG), CONTEXT), run_of(), "gpu-a", is_taken).directory)
     assert len(taken) == 2000
     assert asked < 2000 * 40
 
@@ -272,7 +272,7 @@ def test_the_longest_and_strangest_facts_make_one_valid_component(config: Config
         gpu_names=("x" * 300,),
         models={"m": "\udcff" * 300},
     )
-    name = name_run(run_of(), Evidence(config, TrainingInfo(world_size=10**9)), context)
+    name = name_run(run_of(), NamingFacts(config, TrainingInfo(world_size=10**9)), context)
     answers = iter([True] * 9)
     free = free_name(name, run_of(), context.host, lambda _: next(answers, False))
     assert LocalPath((free.directory,)).name == free.directory

@@ -4,21 +4,21 @@ import math
 
 import pytest
 
-from harvestd.convention.metadata.progress import Reading, StepRate, readings, strode
+from harvestd.convention.metadata.progress import Reading, StepRate, advanced, readings
 
 
 def steps(*times: float, first: int = 1) -> StepRate:
     """Return how a run goes of which one step was heard at each of these times."""
-    stride: StepRate | None = None
+    rate: StepRate | None = None
     for number, at in enumerate(times):
-        stride = strode(stride, [Reading(first + number, 1.0)], at, live=number > 0)
-    assert stride is not None
-    return stride
+        rate = advanced(rate, [Reading(first + number, 1.0)], at, live=number > 0)
+    assert rate is not None
+    return rate
 
 
 def losses(*heard: float | None) -> StepRate:
     """Return how a run goes of which these losses were heard, a step each."""
-    return strode(None, [Reading(number, loss) for number, loss in enumerate(heard)], 0.0, live=False)
+    return advanced(None, [Reading(number, loss) for number, loss in enumerate(heard)], 0.0, live=False)
 
 
 def test_silence_is_measured_by_what_is_usual() -> None:
@@ -38,16 +38,16 @@ def test_a_quick_run_may_be_silent_for_minutes() -> None:
 def test_of_a_run_whose_pace_is_not_known_nothing_is_said() -> None:
     """Two gaps are too few, and a log that came at once shows none."""
     assert not steps(0, 1, 2).is_stalled(1e9)
-    whole = strode(None, [Reading(step, 1.0) for step in range(60)], 0.0, live=False)
+    whole = advanced(None, [Reading(step, 1.0) for step in range(60)], 0.0, live=False)
     assert whole.gaps == ()
-    assert strode(whole, [Reading(60, 1.0)], 5000.0, live=False).gaps == ()
+    assert advanced(whole, [Reading(60, 1.0)], 5000.0, live=False).gaps == ()
 
 
 def test_several_steps_at_once_share_the_time() -> None:
     """A look may bring more than one line; a second line of a step is no step."""
-    stride = strode(steps(0, 10), [Reading(3, 1.0), Reading(4, 1.0), Reading(4, None)], 40.0, live=True)
-    assert list(stride.gaps) == [10.0, 15.0]
-    assert strode(stride, [Reading(4, None)], 90.0, live=True).at == 40.0
+    rate = advanced(steps(0, 10), [Reading(3, 1.0), Reading(4, 1.0), Reading(4, None)], 40.0, live=True)
+    assert list(rate.gaps) == [10.0, 15.0]
+    assert advanced(rate, [Reading(4, None)], 90.0, live=True).at == 40.0
 
 
 def test_one_long_pause_changes_nothing() -> None:
@@ -57,7 +57,7 @@ def test_one_long_pause_changes_nothing() -> None:
 
 def test_a_step_back_is_a_run_that_was_resumed() -> None:
     """It starts anew: its pace and its losses are learned again."""
-    resumed = strode(steps(0, 1, 2, 3, 4), [Reading(2, math.nan)], 100.0, live=True)
+    resumed = advanced(steps(0, 1, 2, 3, 4), [Reading(2, math.nan)], 100.0, live=True)
     assert resumed == StepRate(began=100.0, step=2, at=100.0)
 
 

@@ -83,8 +83,8 @@ def test_the_table_is_large_and_says_nothing_twice() -> None:
 @pytest.mark.parametrize(("context", "path", "expected"), CASES)
 def test_a_path_becomes_what_the_table_says(context: str, path: str, expected: str) -> None:
     """Through the real survey and the real planning, from what the box shows to one place at home or one reason."""
-    said: dict[str, Any] = TABLE["contexts"][context]
-    select = dict(said.get("select", {}))
+    given: dict[str, Any] = TABLE["contexts"][context]
+    select = dict(given.get("select", {}))
     selection = Selection(
         checkpoint=CheckpointPolicy(select.pop("checkpoint", "final")),
         exclude=tuple(select.pop("exclude", ())),
@@ -92,18 +92,18 @@ def test_a_path_becomes_what_the_table_says(context: str, path: str, expected: s
     )
     home = Home(selection)
     other = Box("gpu-b", "static:gpu-b")
-    show(other, said.get("elsewhere", []))
+    show(other, given.get("elsewhere", []))
     home.settle_all([other])
-    box = Box(trees=tuple(map(tree_of, said["trees"])) if "trees" in said else (TRAINING, EVALS))
-    show(box, said["shows"])
-    if said.get("done"):
+    box = Box(trees=tuple(map(tree_of, given["trees"])) if "trees" in given else (TRAINING, EVALS))
+    show(box, given["shows"])
+    if given.get("done"):
         home.learn(box)
         home.do(home.plan(box), box)
-    show(box, said.get("then", []))
+    show(box, given.get("then", []))
     tree, below = box.place(path)
     if below not in box.entries.get(tree, {}):
         box.file(path, 777)
-    if not said.get("unread"):
+    if not given.get("unread"):
         home.learn(box)
     first, second, *_ = [each.directory for each in home.knowledge.experiments()] + ["", ""]
     for short, directory in (("D/", first), ("D2/", second)):

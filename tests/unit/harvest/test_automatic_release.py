@@ -21,21 +21,21 @@ from harvestd.harvest.context import Context
 from harvestd.harvest.metrics import NullListener
 from harvestd.harvest.release import release as automatic
 from harvestd.harvest.release.release import AutoRelease
-from harvestd.harvest.state import Judged, Outlook
+from harvestd.harvest.state import Judged, LastScan
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
 from harvestd.remote.api import Box
 from harvestd.safety.inputs import Circumstances
-from harvestd.safety.verdict import Answer, Reason, ReasonKind, Verdict
+from harvestd.safety.verdict import Reason, ReasonKind, Verdict, VerdictAnswer
 from harvestd.settings import Settings
 from support.cloud import Cloud
 from support.planted import Planted
-from support.waiting import DEADLINE, Said, events, until
+from support.waiting import DEADLINE, EventLog, events, until
 
 pytestmark = pytest.mark.anyio
 
-SAFE = Verdict(Answer.SAFE)
-BUSY = Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.RUNNING, "a run is being written"),))
+SAFE = Verdict(VerdictAnswer.SAFE)
+BUSY = Verdict(VerdictAnswer.NOT_SAFE, (Reason(ReasonKind.RUNNING, "a run is being written"),))
 MACHINE = "0123456789abcdef0123456789abcdef"
 
 
@@ -110,7 +110,9 @@ class Site:
         self.context.fleet.present = {**self.context.fleet.present, host.identity: host}
         self.boxes[name] = FakeBox()
         self.context.states.of(host.identity).box = cast("Box", self.boxes[name])
-        self.context.states.of(host.identity).outlook = Outlook(host, ScanResult((), (), ()), Plan(), frozenset(), 0.0)
+        self.context.states.of(host.identity).last_scan = LastScan(
+            host, ScanResult((), (), ()), Plan(), frozenset(), 0.0
+        )
         self.judge(name, SAFE)
         return host
 
@@ -129,14 +131,14 @@ class Site:
         return verdict
 
     @asynccontextmanager
-    async def releasing(self, **release: object) -> AsyncIterator[Said]:
+    async def releasing(self, **release: object) -> AsyncIterator[EventLog]:
         """Release by these rules for the body, as a process that was just started does."""
         self.context.settings = self.settings(**release)
-        with closing(open_catalogue(self.state, "root")) as catalogue, structlog.testing.capture_logs() as said:
+        with closing(open_catalogue(self.state, "root")) as catalogue, structlog.testing.capture_logs() as event_log:
             self.context.catalogue = catalogue
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(AutoRelease(self.context, self._judged).run)
-                yield said
+                yield event_log
                 tasks.cancel_scope.cancel()
 
     async def decided(self, *outcomes: ReleaseOutcome) -> None:
@@ -177,28 +179,28 @@ def _ids(site: Site, *names: str) -> list[list[str]]:
 async def test_a_drained_box_is_released_once(site: Site) -> None:
     """It is checked once more, terminated by its id alone, on record and told with its cost; then left alone."""
     host = site.rent()
-    async with site.releasing() as said:
-        await until(lambda: events(said, "host.released"))
+    async with site.releasing() as event_log:
+        await until(lambda: events(event_log, "host.released"))
         await site.passes()
         await site.decided(ReleaseOutcome.RELEASED)
     assert site.cloud.terminated == _ids(site, "gpu-0")
     assert site.checked == ["gpu-0"]
-    (told,) = events(said, "host.released", host="gpu-0", identity=host.identity)
+    (told,) = events(event_log, "host.released", host="gpu-0", identity=host.identity)
     assert "all that is wanted is here" in told["reason"]
     assert told["cost"] > 3600
-    assert not events(said, "host.release_refused")
+    assert not events(event_log, "host.release_refused")
 
 
 async def test_it_is_not_released_again_by_the_next_process(site: Site) -> None:
     """Though the cloud is slow to end it and its verdict stays safe."""
     site.rent()
     site.cloud.ends_slowly = True
-    async with site.releasing() as said:
-        await until(lambda: events(said, "host.released"))
-    async with site.releasing() as said:
+    async with site.releasing() as event_log:
+        await until(lambda: events(event_log, "host.released"))
+    async with site.releasing() as event_log:
         await site.passes()
     assert site.cloud.terminated == _ids(site, "gpu-0")
-    assert not said
+    assert not event_log
 
 
 @pytest.mark.parametrize(
@@ -207,19 +209,19 @@ async def test_it_is_not_released_again_by_the_next_process(site: Site) -> None:
 async def test_without_leave_nobody_is_even_looked_at(site: Site, rules: dict[str, object]) -> None:
     """Never, no list, another host's list, or a grace period that is not over: no check, no request, no word."""
     site.rent()
-    async with site.releasing(**rules) as said:
+    async with site.releasing(**rules) as event_log:
         await site.passes()
-    assert (site.checked, site.cloud.terminated, said) == ([], [], [])
+    assert (site.checked, site.cloud.terminated, event_log) == ([], [], [])
 
 
 async def test_a_dry_run_says_what_would_be_done(site: Site) -> None:
     """Once, after all checks; the cloud is asked for its list and for nothing else."""
     site.rent()
-    async with site.releasing(terminate="dry-run") as said:
-        await until(lambda: events(said, "host.release_planned", host="gpu-0"))
+    async with site.releasing(terminate="dry-run") as event_log:
+        await until(lambda: events(event_log, "host.release_planned", host="gpu-0"))
         await site.passes()
         await site.decided(ReleaseOutcome.PLANNED)
-    assert len(events(said, "host.release_planned")) == 1
+    assert len(events(event_log, "host.release_planned")) == 1
     assert site.checked == ["gpu-0"]
     assert site.cloud.served["good"] == 1
     assert site.cloud.terminated == []
@@ -228,7 +230,7 @@ async def test_a_dry_run_says_what_would_be_done(site: Site) -> None:
 async def test_what_moves_during_the_grace_period_begins_it_anew(site: Site) -> None:
     """Neither a verdict that was not safe for a moment nor one that became safe again unseen is the one that began."""
     site.rent()
-    async with site.releasing(grace="10m") as said:
+    async with site.releasing(grace="10m") as event_log:
         await until(lambda: site.boxes["gpu-0"].asked)
         for turn in range(6):
             await site.passes_time(timedelta(minutes=5))
@@ -241,7 +243,7 @@ async def test_what_moves_during_the_grace_period_begins_it_anew(site: Site) -> 
             await until(lambda turn=turn: site.boxes["gpu-0"].asked == 2 + turn)  # type: ignore[misc]  # bound
         assert site.checked == []
         await site.passes_time(timedelta(minutes=11))
-        await until(lambda: events(said, "host.released"))
+        await until(lambda: events(event_log, "host.released"))
     assert site.cloud.terminated == _ids(site, "gpu-0")
 
 
@@ -285,10 +287,10 @@ async def test_what_stands_in_the_way_is_told_once(site: Site, planted: Planted,
             case "another machine answers":
                 box.says = replace(box.says, machine=f"{len(site.checked):032x}")
             case "it was read elsewhere":
-                outlook = context.states.of(host.identity).outlook
-                assert outlook is not None
-                elsewhere = replace(outlook, host=replace(host, address="198.51.100.99"))
-                context.states.of(host.identity).outlook = elsewhere
+                last_scan = context.states.of(host.identity).last_scan
+                assert last_scan is not None
+                elsewhere = replace(last_scan, host=replace(host, address="198.51.100.99"))
+                context.states.of(host.identity).last_scan = elsewhere
             case "it is not connected any more":
                 context.states.of(host.identity).box = None
             case "something moved meanwhile":
@@ -314,14 +316,14 @@ async def test_what_stands_in_the_way_is_told_once(site: Site, planted: Planted,
     if what == "the cloud names it no more":
         site.cloud.instances = []
     site.cloud.fails = "500" if what == "the cloud does not answer" else None
-    async with site.releasing() as said:
-        await until(lambda: events(said, "host.release_refused"))
+    async with site.releasing() as event_log:
+        await until(lambda: events(event_log, "host.release_refused"))
         await site.passes()
         await site.decided(ReleaseOutcome.REFUSED)
     assert site.cloud.terminated == []
-    (told,) = events(said, "host.release_refused", host="gpu-0")
+    (told,) = events(event_log, "host.release_refused", host="gpu-0")
     assert why in told["reason"]
-    planted.hear("events", str(said))
+    planted.hear("events", str(event_log))
     assert planted.leaks({}) == []
 
 
@@ -333,8 +335,8 @@ async def test_who_turns_to_a_dry_run_during_the_last_check_gets_one(site: Site)
         site.context.settings = site.settings(terminate="dry-run")
 
     site.on_check = reload
-    async with site.releasing() as said:
-        await until(lambda: events(said, "host.release_planned"))
+    async with site.releasing() as event_log:
+        await until(lambda: events(event_log, "host.release_planned"))
     assert site.cloud.terminated == []
 
 
@@ -349,11 +351,11 @@ async def test_what_can_not_be_recorded_is_not_asked(site: Site, monkeypatch: py
         return await keep(releases, decision)
 
     monkeypatch.setattr(Releases, "keep", keep_where_there_is_room)
-    async with site.releasing() as said:
-        await until(lambda: events(said, "host.release_refused", reason="there is no room to record it"))
+    async with site.releasing() as event_log:
+        await until(lambda: events(event_log, "host.release_refused", reason="there is no room to record it"))
         assert site.cloud.terminated == []
         full.clear()
-        await until(lambda: events(said, "host.released"))
+        await until(lambda: events(event_log, "host.released"))
 
 
 async def test_what_was_done_and_can_not_be_recorded_is_done_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,12 +367,12 @@ async def test_what_was_done_and_can_not_be_recorded_is_done_once(site: Site, mo
 
     with monkeypatch.context() as patched:
         patched.setattr(Releases, "settle", settle)
-        async with site.releasing() as said:
-            await until(lambda: events(said, "host.released"))
+        async with site.releasing() as event_log:
+            await until(lambda: events(event_log, "host.released"))
             await site.passes()
             await site.decided(ReleaseOutcome.ASKED)
-    async with site.releasing() as said:
-        await until(lambda: events(said, "host.released"))
+    async with site.releasing() as event_log:
+        await until(lambda: events(event_log, "host.released"))
         await site.decided(ReleaseOutcome.RELEASED)
     assert site.cloud.terminated == _ids(site, "gpu-0")
 
@@ -393,10 +395,10 @@ async def test_who_comes_during_the_last_check_is_seen(site: Site, company: dict
         box.says = replace(alone, **company)
 
     site.on_check = come
-    async with site.releasing() as said:
-        await until(lambda: events(said, "host.release_refused") or site.cloud.terminated)
+    async with site.releasing() as event_log:
+        await until(lambda: events(event_log, "host.release_refused") or site.cloud.terminated)
     assert site.cloud.terminated == []
-    assert why in events(said, "host.release_refused")[0]["reason"]
+    assert why in events(event_log, "host.release_refused")[0]["reason"]
 
 
 async def test_a_last_check_does_not_outlive_a_suspended_workstation(site: Site) -> None:
@@ -408,18 +410,18 @@ async def test_a_last_check_does_not_outlive_a_suspended_workstation(site: Site)
             site.clock.suspended += 8 * 3_600
 
     site.boxes["gpu-0"].on_question = close_the_lid
-    async with site.releasing() as said:
-        await until(lambda: events(said, "host.release_refused") or site.cloud.terminated)
+    async with site.releasing() as event_log:
+        await until(lambda: events(event_log, "host.release_refused") or site.cloud.terminated)
     assert site.cloud.terminated == []
-    assert "too old" in events(said, "host.release_refused")[0]["reason"]
+    assert "too old" in events(event_log, "host.release_refused")[0]["reason"]
 
 
 async def test_a_box_that_does_not_say_who_it_is_stays(site: Site) -> None:
     """Without a machine id nothing proves that the same one answers."""
     site.rent()
     site.boxes["gpu-0"].says = Circumstances(hostname="198-51-100-2")
-    async with site.releasing() as said:
-        await until(lambda: events(said, "host.release_refused"))
+    async with site.releasing() as event_log:
+        await until(lambda: events(event_log, "host.release_refused"))
     assert site.cloud.terminated == []
 
 
@@ -427,18 +429,18 @@ async def test_no_more_an_hour_than_may_be_over_a_restart(site: Site) -> None:
     """The second one waits, in the next process as well, and both are told once that they wait."""
     site.rent("gpu-0")
     site.rent("gpu-1")
-    async with site.releasing(at_most_per_hour=1) as said:
-        await until(lambda: events(said, "host.released"))
-        await until(lambda: events(said, "host.release_refused", host="gpu-1"))
+    async with site.releasing(at_most_per_hour=1) as event_log:
+        await until(lambda: events(event_log, "host.released"))
+        await until(lambda: events(event_log, "host.release_refused", host="gpu-1"))
         await site.passes()
-    assert len(events(said, "host.release_refused")) == 1
-    async with site.releasing(at_most_per_hour=1) as said:
-        await until(lambda: events(said, "host.release_refused", host="gpu-1"))
+    assert len(events(event_log, "host.release_refused")) == 1
+    async with site.releasing(at_most_per_hour=1) as event_log:
+        await until(lambda: events(event_log, "host.release_refused", host="gpu-1"))
         await site.passes()
     assert site.cloud.terminated == _ids(site, "gpu-0")
     site.clock.ahead += 3_601
-    async with site.releasing(at_most_per_hour=1) as said:
-        await until(lambda: events(said, "host.released", host="gpu-1"))
+    async with site.releasing(at_most_per_hour=1) as event_log:
+        await until(lambda: events(event_log, "host.released", host="gpu-1"))
     assert site.cloud.terminated == _ids(site, "gpu-0", "gpu-1")
 
 
@@ -446,19 +448,19 @@ async def test_what_the_cloud_refuses_is_tried_again(site: Site) -> None:
     """A busy cloud is left alone for as long as it asks; nothing that it refused counts against the rate."""
     site.rent()
     site.cloud.fails_to_end = "429"
-    async with site.releasing(at_most_per_hour=1) as said:
+    async with site.releasing(at_most_per_hour=1) as event_log:
         await until(lambda: len(site.cloud.terminated) > 1)
         site.cloud.fails_to_end = None
-        await until(lambda: events(said, "host.released"))
-    assert len(events(said, "host.release_refused")) == 1
+        await until(lambda: events(event_log, "host.released"))
+    assert len(events(event_log, "host.release_refused")) == 1
 
 
 async def test_a_busy_cloud_is_not_asked_before_its_time(site: Site) -> None:
     """Retry-After holds whatever the grace period is."""
     site.rent()
     site.cloud.fails_to_end, site.cloud.retry_after = "429", "3000"
-    async with site.releasing() as said:
-        await until(lambda: events(said, "host.release_refused"))
+    async with site.releasing() as event_log:
+        await until(lambda: events(event_log, "host.release_refused"))
         await site.passes()
     assert len(site.cloud.terminated) == 1
 
@@ -469,9 +471,9 @@ async def test_what_was_done_without_a_clear_answer_is_found_out(site: Site, fai
     site.rent("gpu-0")
     site.rent("gpu-1")
     site.cloud.fails_to_end = failure
-    async with site.releasing(at_most_per_hour=1) as said:
-        await until(lambda: events(said, "host.released", host="gpu-0"))
-        await until(lambda: events(said, "host.release_refused", host="gpu-1"))
+    async with site.releasing(at_most_per_hour=1) as event_log:
+        await until(lambda: events(event_log, "host.released", host="gpu-0"))
+        await until(lambda: events(event_log, "host.release_refused", host="gpu-1"))
         await site.passes()
         await site.decided(ReleaseOutcome.RELEASED, ReleaseOutcome.REFUSED)
     assert site.cloud.terminated == _ids(site, "gpu-0")
@@ -481,12 +483,12 @@ async def test_what_was_not_done_is_tried_again_within_the_rate(site: Site) -> N
     """A cloud that stumbles is asked again once its list says that the box is active, and each time counts."""
     site.rent()
     site.cloud.fails_to_end = "500"
-    async with site.releasing(at_most_per_hour=2) as said:
+    async with site.releasing(at_most_per_hour=2) as event_log:
         full = "2 were released within the last hour, and no more may be"
-        await until(lambda: events(said, "host.release_refused", reason=full))
+        await until(lambda: events(event_log, "host.release_refused", reason=full))
         await site.passes()
     assert len(site.cloud.terminated) == 2
-    assert not events(said, "host.released")
+    assert not events(event_log, "host.released")
 
 
 async def test_a_process_that_died_over_its_question_leaves_it_on_record(site: Site) -> None:
@@ -494,13 +496,13 @@ async def test_a_process_that_died_over_its_question_leaves_it_on_record(site: S
     site.rent()
     site.cloud.fails_to_end = "no answer after it was done"
     site.cloud.ends_slowly = True
-    async with site.releasing(at_most_per_hour=1) as said:
-        await until(lambda: events(said, "host.release_refused"))
+    async with site.releasing(at_most_per_hour=1) as event_log:
+        await until(lambda: events(event_log, "host.release_refused"))
         await site.decided(ReleaseOutcome.UNCLEAR, ReleaseOutcome.REFUSED)
     gone = site.hosts["gpu-0"]
     site.cloud.instances, site.context.fleet.present = [], {}
-    async with site.releasing(at_most_per_hour=1) as said:
-        await until(lambda: events(said, "host.released", identity=gone.identity))
+    async with site.releasing(at_most_per_hour=1) as event_log:
+        await until(lambda: events(event_log, "host.released", identity=gone.identity))
         assert site.cloud.served["good"] >= 3
     assert len(site.cloud.terminated) == 1
 
@@ -515,10 +517,10 @@ async def test_a_defect_at_one_box_keeps_no_other_from_being_released(site: Site
             raise KeyError(name)
 
     site.on_check = fail
-    async with site.releasing() as said:
-        await until(lambda: events(said, "host.released", host="gpu-1"))
-        await until(lambda: events(said, "host.release_refused", host="gpu-0"))
-        (failed,) = events(said, "host.failed", host="gpu-0")
+    async with site.releasing() as event_log:
+        await until(lambda: events(event_log, "host.released", host="gpu-1"))
+        await until(lambda: events(event_log, "host.release_refused", host="gpu-0"))
+        (failed,) = events(event_log, "host.failed", host="gpu-0")
         assert isinstance(failed["exc_info"], KeyError)
         await site.passes()
         assert site.checked.count("gpu-0") == 1

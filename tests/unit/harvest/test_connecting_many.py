@@ -20,7 +20,7 @@ from support.waiting import until
 pytestmark = pytest.mark.anyio
 
 DEAD = 40
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 class Network:
@@ -74,7 +74,7 @@ async def test_hosts_that_do_not_answer_keep_no_other_one_waiting(
         for number in range(DEAD):
             tasks.start_soon(network.link(f"dead-{number}"))
         tasks.start_soon(network.link("alive"))
-        await until(lambda: network.linked == {"alive"}, PATIENCE)
+        await until(lambda: network.linked == {"alive"}, TIMEOUT)
         assert len(network.asked) == DEAD + 1
         tasks.cancel_scope.cancel()
 
@@ -82,9 +82,9 @@ async def test_hosts_that_do_not_answer_keep_no_other_one_waiting(
 async def test_a_host_that_answers_keeps_its_slot() -> None:
     """Its log-in costs processor time from the first byte on, so that few are logged in at a time."""
     limiter = anyio.CapacityLimiter(2)
-    async with slot(limiter, 0.0, PATIENCE), slot(limiter, 0.0, PATIENCE) as answered:
+    async with slot(limiter, 0.0, TIMEOUT), slot(limiter, 0.0, TIMEOUT) as answered:
         answered()
-        await until(lambda: limiter.borrowed_tokens < 2, PATIENCE)
+        await until(lambda: limiter.borrowed_tokens < 2, TIMEOUT)
         assert limiter.borrowed_tokens == 1
         answered()
     assert limiter.borrowed_tokens == 0

@@ -11,13 +11,13 @@ from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.model import Source
 from harvestd.convention.scan.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind, Version
-from harvestd.convention.scan.training import run_told_of
+from harvestd.convention.scan.training import described_run
 from harvestd.errors import HostQuarantined, Retry
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.host.indexed import EarlyReads
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import RunRecord
-from harvestd.remote.api import Chunk, Closed, Failed, Glimpse, Opened, ReadEvent, ReadRequest
+from harvestd.remote.api import Chunk, Closed, Failed, OnPartialScan, Opened, ReadEvent, ReadRequest
 
 TRAINING = Tree("/r", "training_runs", TreeKind.TRAINING)
 EVALS = Tree("/r", "eval_runs", TreeKind.EVAL)
@@ -43,7 +43,7 @@ WHOLE = Snapshot((), 0)
 )
 def test_files_that_say_what_a_run_is(path: str, run: str | None) -> None:
     """They are those that the convention reads before it names a run."""
-    assert run_told_of(RemotePath.parse(path)) == (RemotePath.parse(run) if run else None)
+    assert described_run(RemotePath.parse(path)) == (RemotePath.parse(run) if run else None)
 
 
 class Reader:
@@ -89,51 +89,51 @@ def source(entry: Entry) -> Source:
 async def test_read_before_the_look_is_whole() -> None:
     """The first piece's config.yaml is read while the rest is on its way; it is given once."""
     reader = Reader()
-    glimpses = EarlyReads(reader, PlanningIndex(), "s", FailureTracker("gpu-a"))
+    partial_scans = EarlyReads(reader, PlanningIndex(), "s", FailureTracker("gpu-a"))
 
-    async def scan(glimpse: Glimpse) -> Snapshot:
-        glimpse(TRAINING, [config(), Entry(RemotePath((RUN, "other")), EntryType.FILE, VERSION)])
+    async def scan(on_partial: OnPartialScan) -> Snapshot:
+        on_partial(TRAINING, [config(), Entry(RemotePath((RUN, "other")), EntryType.FILE, VERSION)])
         with anyio.fail_after(60):
             await reader.answered.wait()
-        glimpse(EVALS, [config("run_2025-08-20_03-00-01")])
+        on_partial(EVALS, [config("run_2025-08-20_03-00-01")])
         return WHOLE
 
-    assert await glimpses.beside(scan) is WHOLE
+    assert await partial_scans.beside(scan) is WHOLE
     assert reader.asked == [f"{RUN}/config.yaml"]
-    assert glimpses.taken() == {source(config()): b"xx"}
-    assert not glimpses.taken()
+    assert partial_scans.taken() == {source(config()): b"xx"}
+    assert not partial_scans.taken()
 
 
 @pytest.mark.anyio
 async def test_what_came_last_is_waited_for() -> None:
     """What the last piece shows is read too; what vanished meanwhile, or was replaced, is not given."""
     reader = Reader()
-    glimpses = EarlyReads(reader, PlanningIndex(), "s", FailureTracker("gpu-a"))
+    partial_scans = EarlyReads(reader, PlanningIndex(), "s", FailureTracker("gpu-a"))
     replaced = config("run_2025-08-20_03-00-02", Version(2, 7))
 
-    async def scan(glimpse: Glimpse) -> Snapshot:
-        glimpse(TRAINING, [config(), config("run_2025-08-20_03-00-01_vanished"), replaced])
+    async def scan(on_partial: OnPartialScan) -> Snapshot:
+        on_partial(TRAINING, [config(), config("run_2025-08-20_03-00-01_vanished"), replaced])
         return WHOLE
 
-    await glimpses.beside(scan)
+    await partial_scans.beside(scan)
     assert len(reader.asked) == 3
-    assert glimpses.taken() == {source(config()): b"xx"}
+    assert partial_scans.taken() == {source(config()): b"xx"}
 
 
 @pytest.mark.anyio
 async def test_known_runs_and_links_are_left_alone() -> None:
     """A run on record is not read again, nor is anything that is no regular file."""
     knowledge = PlanningIndex()
-    knowledge.learn_run(RunRecord("1", "s", f"/r/training_runs/{RUN}", "gpu-a", RUN, ConfigFacts(), VERSION))
+    knowledge.add_run(RunRecord("1", "s", f"/r/training_runs/{RUN}", "gpu-a", RUN, ConfigFacts(), VERSION))
     reader = Reader()
-    glimpses = EarlyReads(reader, knowledge, "s", FailureTracker("gpu-a"))
+    partial_scans = EarlyReads(reader, knowledge, "s", FailureTracker("gpu-a"))
     link = Entry(RemotePath(("run_2025-08-20_03-00-01", "config.yaml")), EntryType.LINK, VERSION, "elsewhere")
 
-    async def scan(glimpse: Glimpse) -> Snapshot:
-        glimpse(TRAINING, [config(), link])
+    async def scan(on_partial: OnPartialScan) -> Snapshot:
+        on_partial(TRAINING, [config(), link])
         return WHOLE
 
-    await glimpses.beside(scan)
+    await partial_scans.beside(scan)
     assert not reader.asked
 
 
@@ -141,29 +141,29 @@ async def test_known_runs_and_links_are_left_alone() -> None:
 async def test_no_more_than_can_be_held() -> None:
     """A box that shows runs without end is read a few of, in however many pieces it shows them."""
     reader = Reader()
-    glimpses = EarlyReads(reader, PlanningIndex(), "s", FailureTracker("gpu-a"))
+    partial_scans = EarlyReads(reader, PlanningIndex(), "s", FailureTracker("gpu-a"))
 
-    async def scan(glimpse: Glimpse) -> Snapshot:
+    async def scan(on_partial: OnPartialScan) -> Snapshot:
         for day in range(10, 30):
-            glimpse(TRAINING, [config(f"run_2025-08-{day}_03-{minute}-00") for minute in range(10, 60)])
+            on_partial(TRAINING, [config(f"run_2025-08-{day}_03-{minute}-00") for minute in range(10, 60)])
         return WHOLE
 
-    await glimpses.beside(scan)
-    assert len(reader.asked) == len(glimpses.taken()) == 256
+    await partial_scans.beside(scan)
+    assert len(reader.asked) == len(partial_scans.taken()) == 256
 
 
 @pytest.mark.anyio
 async def test_a_lost_link_is_lost_for_the_look() -> None:
     """Whichever of the two notices it: the error comes by itself."""
-    glimpses = EarlyReads(Reader(Retry("gone")), PlanningIndex(), "s", FailureTracker("gpu-a"))
+    partial_scans = EarlyReads(Reader(Retry("gone")), PlanningIndex(), "s", FailureTracker("gpu-a"))
 
-    async def scan(glimpse: Glimpse) -> Snapshot:
-        glimpse(TRAINING, [config()])
+    async def scan(on_partial: OnPartialScan) -> Snapshot:
+        on_partial(TRAINING, [config()])
         await anyio.sleep_forever()
         raise AssertionError
 
     with anyio.fail_after(60), pytest.raises(Retry, match="gone"):
-        await glimpses.beside(scan)
+        await partial_scans.beside(scan)
 
 
 @pytest.mark.anyio
@@ -171,17 +171,17 @@ async def test_a_lost_link_is_lost_for_the_look() -> None:
 async def test_a_reading_that_fails_is_the_error_of_the_look(error: Exception) -> None:
     """The scan goes on over what has arrived and shows more runs: the reading's error alone comes out, by itself."""
     reader = Reader(error)
-    glimpses = EarlyReads(reader, PlanningIndex(), "s", FailureTracker("gpu-a"))
+    partial_scans = EarlyReads(reader, PlanningIndex(), "s", FailureTracker("gpu-a"))
 
-    async def scan(glimpse: Glimpse) -> Snapshot:
+    async def scan(on_partial: OnPartialScan) -> Snapshot:
         with anyio.CancelScope(shield=True):
-            glimpse(TRAINING, [config()])
+            on_partial(TRAINING, [config()])
             for _ in range(10):
                 await anyio.lowlevel.checkpoint()
             assert reader.asked
-            glimpse(TRAINING, [config("run_2025-08-20_03-00-01")])
+            on_partial(TRAINING, [config("run_2025-08-20_03-00-01")])
         await anyio.lowlevel.checkpoint()
         return WHOLE
 
     with anyio.fail_after(30), pytest.raises(type(error), match=str(error)):
-        await glimpses.beside(scan)
+        await partial_scans.beside(scan)

@@ -65,7 +65,7 @@ async def test_a_host_that_goes_while_the_disk_is_full_is_recorded_later(
             recorded.append((record.name, record.state))
 
         monkeypatch.setattr(catalogue.hosts, "save", save_where_there_is_room)
-        await context.requests.learn(catalogue)
+        await context.requests.set_catalogue(catalogue)
         await context.open_catalogue(catalogue)
         fleet = Fleet(context, root, Broadcast(), FleetMetrics())
         async with anyio.create_task_group() as tasks:
@@ -93,14 +93,14 @@ async def test_a_host_whose_settings_fail_takes_no_other_with_it(
         return target_of(self, host)
 
     monkeypatch.setattr(Context, "target_of", fail)
-    with DataRoot.open(settings.data_root) as root, structlog.testing.capture_logs() as said:
+    with DataRoot.open(settings.data_root) as root, structlog.testing.capture_logs() as event_log:
         fleet = Fleet(context, root, Broadcast(), FleetMetrics())
         async with anyio.create_task_group() as tasks:
             await tasks.start(fleet.run)
             await until(lambda: set(fleet._watching) == {"static:gpu-b"})
-            assert events(said, "host.failed", host="gpu-a")
+            assert events(event_log, "host.failed", host="gpu-a")
             failing.clear()
             fleet.adopt(settings)
             await until(lambda: set(fleet._watching) == {"static:gpu-a", "static:gpu-b"})
-            assert not events(said, "host.gone")
+            assert not events(event_log, "host.gone")
             tasks.cancel_scope.cancel()

@@ -3,14 +3,14 @@
 import pytest
 import structlog.testing
 
-from harvestd.harvest.fleet.fleet import HostChanges, Present
+from harvestd.harvest.fleet.fleet import HostChanges, ReachableHost
 from harvestd.inventory.host import Host
 from harvestd.remote.ssh.target import Target
 
 
-def box(identity: str, name: str, address: str = "192.0.2.1", port: int = 22) -> Present:
+def box(identity: str, name: str, address: str = "192.0.2.1", port: int = 22) -> ReachableHost:
     """Build a host that is reached at an address."""
-    return Present(Host(identity, name, address, "test"), Target(identity, address, port))
+    return ReachableHost(Host(identity, name, address, "test"), Target(identity, address, port))
 
 
 A, B = box("id:a", "gpu-a"), box("id:b", "gpu-b", "192.0.2.2")
@@ -65,16 +65,16 @@ A, B = box("id:a", "gpu-a"), box("id:b", "gpu-b", "192.0.2.2")
         "a new one where one moved away",
     ],
 )
-def test_each_change_is_told_once(sets: list[list[Present]], told: list[list[str]]) -> None:
+def test_each_change_is_told_once(sets: list[list[ReachableHost]], told: list[list[str]]) -> None:
     """What is told follows from the full sets alone; one that moves is the same box."""
-    roll, heard = HostChanges(), []
+    changes, heard = HostChanges(), []
     for present in sets:
-        with structlog.testing.capture_logs() as said:
-            roll.call({each.host.identity: each for each in present})
+        with structlog.testing.capture_logs() as event_log:
+            changes.apply({each.host.identity: each for each in present})
         heard.append(
             [
                 " ".join([one["event"].removeprefix("host."), one["host"], *([one["old"]] if "old" in one else [])])
-                for one in said
+                for one in event_log
             ]
         )
     assert heard == told
@@ -82,18 +82,20 @@ def test_each_change_is_told_once(sets: list[list[Present]], told: list[list[str
 
 def test_the_last_of_a_name_is_known() -> None:
     """A host that is gone is on record as such, unless another one is called so now."""
-    roll = HostChanges()
-    roll.call({"id:a": A})
-    assert roll.call({}) == [A.host]
-    assert roll.is_last(A.host)
-    roll.call({"id:c": box("id:c", "gpu-a")})
-    assert not roll.is_last(A.host)
+    changes = HostChanges()
+    changes.apply({"id:a": A})
+    assert changes.apply({}) == [A.host]
+    assert changes.is_last(A.host)
+    changes.apply({"id:c": box("id:c", "gpu-a")})
+    assert not changes.is_last(A.host)
 
 
 def test_what_is_remembered_is_bounded() -> None:
     """A cloud that names others each time is not remembered for good."""
-    roll = HostChanges()
+    changes = HostChanges()
     with structlog.testing.capture_logs():
         for number in range(1_500):
-            roll.call({f"id:{number}": box(f"id:{number}", f"gpu-{number}", f"10.0.{number // 250}.{number % 250}")})
-    assert len(roll._named) == len(roll._placed) == 1_000
+            changes.apply(
+                {f"id:{number}": box(f"id:{number}", f"gpu-{number}", f"10.0.{number // 250}.{number % 250}")}
+            )
+    assert len(changes._named) == len(changes._placed) == 1_000

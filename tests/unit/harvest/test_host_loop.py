@@ -25,7 +25,7 @@ from harvestd.harvest.transfer import large
 from harvestd.harvest.transfer.pool import BulkConnection
 from harvestd.inventory.host import Host as Known
 from harvestd.planning.records import FileRecord, Section
-from harvestd.remote.api import Glimpse, OwnScan, unseen
+from harvestd.remote.api import OnPartialScan, OwnScan, ignore_partial
 from harvestd.safety.verdict import ReasonKind
 from harvestd.settings import load
 from harvestd.store.root import DataRoot
@@ -34,7 +34,7 @@ from support.waiting import events, until
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 RUN = "run_2025-08-20_03-31-43"
 LONG = timedelta(hours=1)
 SHORT = timedelta(milliseconds=200)
@@ -56,21 +56,21 @@ class Pushing(ScriptedBox):
         """Break the next two answers about a file."""
         self._garbled[path] += 2
 
-    async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:
+    async def scan(self, on_partial: OnPartialScan = ignore_partial) -> Snapshot:
         """Show all, unless it is blind."""
         self.scans += 1
         self.on_scan()
         if not self.blind:
-            return await super().scan(glimpse)
+            return await super().scan(on_partial)
         snapshot = await super().scan()
         return replace(snapshot, listings=tuple(Listing(each.tree, TreeState.NO_ROOT) for each in snapshot.listings))
 
     async def pushed(self) -> Snapshot:
         """Report that something changed, and not what only a scan shows."""
         self.heard += 1
-        looked = self.looked
+        looked = self.last_scan_began
         snapshot = replace(await ScriptedBox.scan(self), changed=True)
-        self.looked = looked
+        self.last_scan_began = looked
         return snapshot
 
     async def changed(self) -> None:
@@ -95,8 +95,8 @@ class Reporting(Pushing):
     async def report(self) -> None:
         """Report scans until the program fails."""
         while not self.has_failed:
-            self.looked = time.monotonic()
-            self._reports.append(OwnScan(self.looked, 0.001))
+            self.last_scan_began = time.monotonic()
+            self._reports.append(OwnScan(self.last_scan_began, 0.001))
             self._arrived.set()
             await anyio.sleep(0.01)
 
@@ -124,9 +124,9 @@ class Exact(Reporting):
         super().__init__(host)
         self._before: tuple[Listing, ...] = ()
 
-    async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:
+    async def scan(self, on_partial: OnPartialScan = ignore_partial) -> Snapshot:
         """Compare it with the scan before."""
-        snapshot = await super().scan(glimpse)
+        snapshot = await super().scan(on_partial)
         before, self._before = self._before, snapshot.listings
         return replace(snapshot, changed=before != snapshot.listings)
 
@@ -201,7 +201,7 @@ async def test_host_that_pushes_without_end_is_scanned(site: Site, kind: type[Pu
     box = kind(written(), pushes=True)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.session("gpu-a", box))
-        await until(lambda: box.scans >= 5 and box.heard > 5, PATIENCE)
+        await until(lambda: box.scans >= 5 and box.heard > 5, TIMEOUT)
         tasks.cancel_scope.cancel()
 
 
@@ -211,9 +211,9 @@ async def test_pushes_without_end_are_followed_ten_times_a_second(site: Site) ->
     box = Pushing(written(), pushes=True)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.session("gpu-a", box))
-        await until(lambda: box.heard > 0, PATIENCE)
+        await until(lambda: box.heard > 0, TIMEOUT)
         before, began = box.heard, time.monotonic()
-        await until(lambda: box.heard >= before + 10, PATIENCE)
+        await until(lambda: box.heard >= before + 10, TIMEOUT)
         assert time.monotonic() - began > 0.9
         tasks.cancel_scope.cancel()
 
@@ -227,11 +227,11 @@ async def test_host_whose_reports_end_is_scanned(site: Site, monkeypatch: pytest
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(box.report)
         tasks.start_soon(site.session("gpu-a", box))
-        await until(lambda: polls.count > 100, PATIENCE)
+        await until(lambda: polls.count > 100, TIMEOUT)
         assert box.scans <= 3, "a busy machine may be late"
         box.has_failed = True
         scans = box.scans
-        await until(lambda: box.scans > scans + 3, PATIENCE)
+        await until(lambda: box.scans > scans + 3, TIMEOUT)
         tasks.cancel_scope.cancel()
 
 
@@ -245,28 +245,28 @@ async def test_reports_cost_no_plan_until_something_is_newly_known(site: Site, m
 
     async def is_quiet() -> bool:
         heard, count = box.heard, polls.count
-        await until(lambda: polls.count > count + 30, PATIENCE)
+        await until(lambda: polls.count > count + 30, TIMEOUT)
         return box.heard == heard
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(box.report)
         tasks.start_soon(site.session("gpu-a", box))
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             while not await is_quiet():
                 pass
-        (outlook,) = context.states.outlooks()
-        assert time.monotonic() - outlook.scanned < 5
+        (last_scan,) = context.states.last_scans()
+        assert time.monotonic() - last_scan.scanned < 5
         state = context.states.of("static:gpu-a")
         judged = state.verdict
         assert judged is not None
-        await until(lambda: state.verdict is not None and state.verdict.at > judged.at, PATIENCE)
+        await until(lambda: state.verdict is not None and state.verdict.at > judged.at, TIMEOUT)
         heard = box.heard
         (run,) = context.catalogue.knowledge.runs()
-        context.catalogue.knowledge.learn_run(replace(run, base_model="another"))
-        await until(lambda: box.heard > heard, PATIENCE)
+        context.catalogue.knowledge.add_run(replace(run, base_model="another"))
+        await until(lambda: box.heard > heard, TIMEOUT)
         assert box.scans == 1
         site.scan_now.ring()
-        await until(lambda: box.scans == 2, PATIENCE)
+        await until(lambda: box.scans == 2, TIMEOUT)
         tasks.cancel_scope.cancel()
 
 
@@ -277,7 +277,7 @@ async def test_request_during_a_scan_is_not_lost(site: Site) -> None:
     box.on_scan = lambda: site.scan_now.ring() if box.scans == 1 else None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.session("gpu-a", box))
-        await until(lambda: box.scans >= 2, PATIENCE)
+        await until(lambda: box.scans >= 2, TIMEOUT)
         tasks.cancel_scope.cancel()
 
 
@@ -296,7 +296,7 @@ async def test_what_could_not_be_read_is_tried_again_before_the_next_scan_is_due
     box.garble(metrics)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.session("gpu-a", box))
-        await until(lambda: any(Path(site.root.path).glob("*/eval_results/*/*/*/metrics.csv")), PATIENCE)
+        await until(lambda: any(Path(site.root.path).glob("*/eval_results/*/*/*/metrics.csv")), TIMEOUT)
         tasks.cancel_scope.cancel()
 
 
@@ -315,22 +315,22 @@ async def test_host_that_lost_its_root_leaves_the_storage_to_one_that_sees_it(si
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.session("gpu-a", first))
-        await until(lambda: knowledge.runs_named(RUN), PATIENCE)
+        await until(lambda: knowledge.runs_named(RUN), TIMEOUT)
         tasks.start_soon(site.session("gpu-b", second))
-        await until(lambda: second.scans >= 2, PATIENCE)
+        await until(lambda: second.scans >= 2, TIMEOUT)
         first.blind = True
-        await until(lambda: not site.context.leases.is_free("shared") and first.scans, PATIENCE)
+        await until(lambda: not site.context.leases.is_free("shared") and first.scans, TIMEOUT)
         shared.make(Change(Deed.APPEND, f"training_runs/{RUN}/logs/train_log.jsonl"))
-        await until(lambda: arrived(f'{{"line": {shared.ticks}}}'), PATIENCE)
+        await until(lambda: arrived(f'{{"line": {shared.ticks}}}'), TIMEOUT)
         await until(
-            lambda: [file.host for file in knowledge.files_from("shared") if is_log(file)] == ["gpu-b"], PATIENCE
+            lambda: [file.host for file in knowledge.files_from("shared") if is_log(file)] == ["gpu-b"], TIMEOUT
         )
         # It sees again: the other one goes on, and nothing is fetched twice.
         first.blind = False
         scans = first.scans
-        await until(lambda: first.scans > scans + 2, PATIENCE)
+        await until(lambda: first.scans > scans + 2, TIMEOUT)
         shared.make(Change(Deed.APPEND, f"training_runs/{RUN}/logs/train_log.jsonl"))
-        await until(lambda: arrived(f'{{"line": {shared.ticks}}}'), PATIENCE)
+        await until(lambda: arrived(f'{{"line": {shared.ticks}}}'), TIMEOUT)
         tasks.cancel_scope.cancel()
 
 
@@ -341,12 +341,12 @@ async def test_host_that_is_back_after_its_records_were_dropped(site: Site) -> N
     host, log = written(), f"training_runs/{RUN}/logs/train_log.jsonl"
 
     def brought() -> list[object]:
-        return [each["path"] for each in events(said, "file.downloaded")]
+        return [each["path"] for each in events(event_log, "file.downloaded")]
 
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(site.session("gpu-a", box := Pushing(host)))
-            await until(lambda: box.scans >= 5 and brought(), PATIENCE)
+            await until(lambda: box.scans >= 5 and brought(), TIMEOUT)
             assert site.context.catalogue.knowledge.sections_with_files()
             tasks.cancel_scope.cancel()
     before = {file.target: file for each in (*_experiments(site), None) for file in await files.files_of(each)}
@@ -354,10 +354,10 @@ async def test_host_that_is_back_after_its_records_were_dropped(site: Site) -> N
     await files.drop_unused(KEPT)
     assert not site.context.catalogue.knowledge.sections_with_files()
     host.make(Change(Deed.APPEND, log))
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(site.session("gpu-a", box := Pushing(host)))
-            await until(lambda: box.scans >= 5 and brought(), PATIENCE)
+            await until(lambda: box.scans >= 5 and brought(), TIMEOUT)
             tasks.cancel_scope.cancel()
         assert [str(path).rpartition("/")[2] for path in brought()] == ["train_log.jsonl"]
     after = {file.target: file for each in (*_experiments(site), None) for file in await files.files_of(each)}
@@ -379,15 +379,15 @@ async def test_root_that_no_host_sees_changes_no_leader(site: Site) -> None:
     released = site.context.leases.released
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.session("gpu-a", first))
-        await until(lambda: first.scans >= 1, PATIENCE)
+        await until(lambda: first.scans >= 1, TIMEOUT)
         tasks.start_soon(site.session("gpu-b", second))
-        await until(lambda: second.scans >= 1, PATIENCE)
+        await until(lambda: second.scans >= 1, TIMEOUT)
         first.blind = second.blind = True
         before = first.scans, second.scans
         # The first look may still have shown what the other one had lost by then.
-        await until(lambda: first.scans > before[0] + 3 and second.scans > before[1] + 3, PATIENCE)
+        await until(lambda: first.scans > before[0] + 3 and second.scans > before[1] + 3, TIMEOUT)
         version, before = released.version, (first.scans, second.scans)
-        await until(lambda: first.scans > before[0] + 3 and second.scans > before[1] + 3, PATIENCE)
+        await until(lambda: first.scans > before[0] + 3 and second.scans > before[1] + 3, TIMEOUT)
         assert released.version == version
         tasks.cancel_scope.cancel()
 
@@ -417,7 +417,7 @@ async def test_ring_that_came_while_busy_is_heard() -> None:
     bell = Broadcast()
     before = bell.version
     bell.ring()
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         assert await bell.wait(before) == before + 1
     with anyio.move_on_after(0.01) as scope:
         await bell.wait(bell.version)
@@ -433,29 +433,29 @@ async def test_records_of_a_quiet_host_are_dropped_while_it_is_connected(
     box, knowledge = Exact(host := written()), site.context.catalogue.knowledge
 
     def brought() -> list[str]:
-        return [str(each["path"]).rpartition("/")[2] for each in events(said, "file.downloaded")]
+        return [str(each["path"]).rpartition("/")[2] for each in events(event_log, "file.downloaded")]
 
     async def scanned(times: int = 1) -> None:
         for _ in range(times):
             scans = box.scans
             site.scan_now.ring()
-            await until(lambda: box.scans > scans, PATIENCE)  # noqa: B023  (called in this turn)
+            await until(lambda: box.scans > scans, TIMEOUT)  # noqa: B023  (called in this turn)
 
     async def appended() -> None:
         before = len(brought())
         host.make(Change(Deed.APPEND, f"training_runs/{RUN}/logs/train_log.jsonl"))
         site.scan_now.ring()
-        await until(lambda: len(brought()) > before, PATIENCE)
+        await until(lambda: len(brought()) > before, TIMEOUT)
 
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(box.report)
             tasks.start_soon(site.session("gpu-a", box))
             for _ in range(2):
-                await until(lambda: brought() and not knowledge.sections_with_files(), PATIENCE)
+                await until(lambda: brought() and not knowledge.sections_with_files(), TIMEOUT)
                 await scanned()
-                (outlook,) = site.context.states.outlooks()
-                assert outlook.plan.is_empty
+                (last_scan,) = site.context.states.last_scans()
+                assert last_scan.plan.is_empty
                 assert not knowledge.sections_with_files()
                 await appended()
             await scanned(5)
@@ -476,7 +476,7 @@ async def test_run_of_two_disks_is_watched_while_its_records_are_dropped(
     box, knowledge = Exact(host := written(*([] if is_finished else [config, log]))), site.context.catalogue.knowledge
 
     async def rested() -> None:
-        await until(lambda: knowledge.runs() and not knowledge.sections_with_files(), PATIENCE)
+        await until(lambda: knowledge.runs() and not knowledge.sections_with_files(), TIMEOUT)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(box.report)
@@ -490,7 +490,7 @@ async def test_run_of_two_disks_is_watched_while_its_records_are_dropped(
             await rested()
             scans = box.scans
             site.scan_now.ring()
-            await until(lambda: box.scans > scans, PATIENCE)  # noqa: B023  (called in this turn)
+            await until(lambda: box.scans > scans, TIMEOUT)  # noqa: B023  (called in this turn)
         tasks.cancel_scope.cancel()
 
 
@@ -509,10 +509,10 @@ async def test_verdict_on_a_host_whose_records_were_dropped(
         return list(Path(site.root.path).glob("*/eval_results/*/*/*/metrics.csv"))
 
     async def judged() -> list[ReasonKind]:
-        await until(lambda: metrics() and not knowledge.sections_with_files(), PATIENCE)
+        await until(lambda: metrics() and not knowledge.sections_with_files(), TIMEOUT)
         loaded.clear()
-        assert state.judging is not None
-        return [each.kind for each in (await state.judging.ask()).reasons]
+        assert state.verdict_service is not None
+        return [each.kind for each in (await state.verdict_service.request()).reasons]
 
     loaded: list[Section] = []
     mark = knowledge.mark_loaded

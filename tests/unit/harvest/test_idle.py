@@ -14,7 +14,7 @@ from harvestd.harvest.metrics import NullListener
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Box
 from harvestd.settings import Settings
-from support.waiting import Said, events
+from support.waiting import EventLog, events
 
 pytestmark = pytest.mark.anyio
 
@@ -70,17 +70,22 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     return watched
 
 
-async def told(watched: Watched, minutes: int, *, changed: bool = False) -> Said:
+async def told(watched: Watched, minutes: int, *, changed: bool = False) -> EventLog:
     """Return what is told of idle boxes meanwhile."""
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         await watched.looks(minutes, changed=changed)
-    return events(said, "host.idle")
+    return events(event_log, "host.idle")
 
 
 async def test_a_box_that_is_idle_for_hours_is_told_once(watched: Watched) -> None:
     """With what it costs; it is asked rarely, and told again only after it did something."""
-    (said,) = await told(watched, 600, changed=True)
-    assert (said["host"], said["idle_seconds"], said["cents_per_hour"], said["cost"]) == ("gpu-a", 7200, 2400, 4800)
+    (event_log,) = await told(watched, 600, changed=True)
+    assert (event_log["host"], event_log["idle_seconds"], event_log["cents_per_hour"], event_log["cost"]) == (
+        "gpu-a",
+        7200,
+        2400,
+        4800,
+    )
     assert watched.asked <= 40
     assert len(await told(watched, 100, changed=True)) == 0
     assert len(await told(watched, 100)) == 1

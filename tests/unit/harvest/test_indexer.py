@@ -43,7 +43,7 @@ async def test_links_of_many_evals_are_recorded_at_once(tmp_path: Path, monkeypa
     monkeypatch.setattr(Database, "write", counted)
     facts = BoxFacts(hostname="node")
     indexer = RunIndexer(HOST, context, facts, FailureTracker(HOST.name))
-    await indexer.learn(seen, (seen, snapshot), cast("Reader", None), StabilityTracker(), 0.0, early)
+    await indexer.index(seen, (seen, snapshot), cast("Reader", None), StabilityTracker(), 0.0, early)
     links = [context.catalogue.knowledge.eval_link(HOST.identity, config.place) for config in early]
     assert [link.training_run for link in links if link is not None] == [T] * 30
     assert len(written) < 5

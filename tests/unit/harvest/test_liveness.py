@@ -30,11 +30,11 @@ class Counting:
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
-        self.asked = 0
+        self.queried = 0
 
     async def gpu_processes(self) -> int | None:
         """Answer."""
-        self.asked += 1
+        self.queried += 1
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -54,10 +54,10 @@ async def told(tmp_path: Path, answers: Sequence[Answer]) -> int | None:
         boxes = [cast("Box", Counting(answer)) for answer in answers]
         for number, box in enumerate(boxes):
             stack.enter_context(shown(context, host(number), box))
-        life = await LivenessMonitor(host(0), context, boxes[0]).asked(NOTHING)
+        liveness = await LivenessMonitor(host(0), context, boxes[0]).queried(NOTHING)
     assert not any(state.box for state in context.states.all())
-    assert life is not None
-    return life.gpu_processes
+    assert liveness is not None
+    return liveness.gpu_processes
 
 
 @pytest.mark.parametrize(
@@ -93,13 +93,13 @@ async def test_nobody_is_asked_again_at_once(tmp_path: Path, monkeypatch: pytest
     known = LivenessMonitor(host(0), context, cast("Box", box))
     try:
         assert known.known().gpu_processes is None
-        assert await known.asked(NOTHING) is not None
+        assert await known.queried(NOTHING) is not None
         assert known.known().gpu_processes == 3
-        assert await known.asked(NOTHING) is None
-        assert box.asked == 1
+        assert await known.queried(NOTHING) is None
+        assert box.queried == 1
         monkeypatch.setattr(health, "_GOOD_FOR", 0.0)
         assert known.known().gpu_processes is None
-        assert await known.asked(NOTHING) is not None
-        assert box.asked == 2
+        assert await known.queried(NOTHING) is not None
+        assert box.queried == 2
     finally:
         context.catalogue.close()

@@ -70,7 +70,7 @@ class OneHouse:
         """Let one more file be here."""
         version, target = Version(1, 1), LocalPath((EXPERIMENT.directory, name))
         record = FileRecord("fs-1", f"/{name}", target, "gpu-a", "e1", Kind.METRICS, version, 1, "1" * 64, 1.0, "")
-        self.catalogue.knowledge.learn_file(record)
+        self.catalogue.knowledge.add_file(record)
         self.changes.manifests.add("e1")
 
 
@@ -78,7 +78,7 @@ class OneHouse:
 def context() -> OneHouse:
     """Return a house that knows one experiment, and nothing in it yet."""
     made = OneHouse()
-    made.catalogue.knowledge.learn_experiment(EXPERIMENT)
+    made.catalogue.knowledge.add_experiment(EXPERIMENT)
     return made
 
 
@@ -164,11 +164,11 @@ async def test_a_manifest_that_raises_is_tried_again(
 
     written = Manifests(cast("Context", context), root)
     context.add("a")
-    with monkeypatch.context() as short, structlog.testing.capture_logs() as said:
+    with monkeypatch.context() as short, structlog.testing.capture_logs() as event_log:
         short.setattr(manifests, "write_manifest", failing)
         await written.flush()
     assert not written.are_level
     assert context.changes.manifests == {"e1"}
-    assert {one["experiment"] for one in said if one["event"] == "service.failed"} == {"e1"}
+    assert {one["experiment"] for one in event_log if one["event"] == "service.failed"} == {"e1"}
     await written.flush()
     assert listed(root) == 1

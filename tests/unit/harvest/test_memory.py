@@ -41,8 +41,8 @@ async def test_closed_connections_are_collected(monkeypatch: pytest.MonkeyPatch)
         gc.collect()
         del held
         assert Cycle.freed == 0
-        tally.stands("gpu-a", "connected")
-        tally.stands("gpu-a", "lost")
+        tally.set_state("gpu-a", "connected")
+        tally.set_state("gpu-a", "lost")
         await until(lambda: Cycle.freed == 1)
         tasks.cancel_scope.cancel()
 
@@ -51,7 +51,7 @@ def test_connections_that_end_are_counted() -> None:
     """A host that could not be reached had none."""
     tally = FleetMetrics()
     for state in ("connecting", "lost", "connecting", "connected", "lost", "connecting", "lost"):
-        tally.stands("gpu-a", state)
+        tally.set_state("gpu-a", state)
     assert tally.ended == 1
 
 

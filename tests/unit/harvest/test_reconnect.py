@@ -102,10 +102,10 @@ def test_sleep_forgets_failures(breaker: ReconnectPolicy) -> None:
     """What failed before the workstation slept says nothing of the network that it woke in."""
     for _ in range(5):
         breaker.failed(LOST)
-    breaker.woke()
+    breaker.forget_failures()
     assert breaker.failed(LOST) <= 1
 
 
 def test_same_state_is_news_once(breaker: ReconnectPolicy) -> None:
     """A state is told when it is another one than was told last."""
-    assert [breaker.is_news(state) for state in ("a", "a", "b", "a", "a")] == [True, False, True, True, False]
+    assert [breaker.is_new_state(state) for state in ("a", "a", "b", "a", "a")] == [True, False, True, True, False]

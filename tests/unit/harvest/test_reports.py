@@ -89,12 +89,12 @@ class Scene:
         """Let there be an experiment."""
         part = Part(identifier, "test")
         experiment = ExperimentRecord(identifier, ExperimentName(part, part, part, part, part))
-        self.knowledge.learn_experiment(experiment)
+        self.knowledge.add_experiment(experiment)
         for number in range(files):
             target = LocalPath((experiment.directory, str(number)))
             version, place = Version(1, 1), f"/{identifier}/{number}"
             record = FileRecord("fs-1", place, target, "gpu-a", identifier, Kind.METRICS, version, 1, "1" * 64, 1.0, "")
-            self.knowledge.learn_file(record)
+            self.knowledge.add_file(record)
 
     def write(self, _root: object, known: Known, _reader: object) -> Written:
         """Stand in for writing a README."""
@@ -150,7 +150,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     monkeypatch.setattr(reports, "_LOOK", 0.0)
     monkeypatch.setattr(making, "write", made.write)
     monkeypatch.setattr(making, "draw", made.draw)
-    monkeypatch.setattr(making, "hang", lambda *_: None)
+    monkeypatch.setattr(making, "publish_pictures", lambda *_: None)
     monkeypatch.setattr(analysis, "can_draw", lambda: False)
     return made
 
@@ -198,10 +198,10 @@ async def test_an_experiment_without_files_holds_up_nothing(scene: Scene) -> Non
 async def test_what_is_learned_of_a_run_is_a_change(scene: Scene) -> None:
     """A step that is learned after the log's lines were here comes into the report."""
     scene.add("one")
-    scene.knowledge.learn_run(RUN)
+    scene.knowledge.add_run(RUN)
     async with scene.running() as turn:
         await turn(5)
-        scene.knowledge.learn_run(replace(RUN, step=8))
+        scene.knowledge.add_run(replace(RUN, step=8))
         await turn(65)
         await turn(70)
         await turn(300)
@@ -242,7 +242,7 @@ async def test_a_report_that_raises_keeps_no_other_back(scene: Scene) -> None:
     scene.add("one")
     scene.add("two")
     scene.broken = "one"
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         async with scene.running() as turn:
             for second in range(0, 400, 5):
                 await turn(second)
@@ -251,5 +251,5 @@ async def test_a_report_that_raises_keeps_no_other_back(scene: Scene) -> None:
             scene.broken = ""
             await turn(430)
             assert scene.written == [("two", 5), ("one", 430)]
-    (told,) = events(said, "service.failed", service="reports", experiment="one")
+    (told,) = events(event_log, "service.failed", service="reports", experiment="one")
     assert isinstance(told["exc_info"], KeyError)

@@ -76,7 +76,7 @@ def test_a_host_whose_scans_take_long_is_waited_for(clock: Clock) -> None:
     clock.now += 160
     asked.reported()
     assert asked.due == clock.now + 2 * APART + 5 * 30.0
-    assert watching.REST_PER_LOOK == REST_PER_SCAN
+    assert watching.REST_PER_SCAN == REST_PER_SCAN
 
 
 def test_an_interval_longer_than_that_of_whole_scans_holds(clock: Clock) -> None:

@@ -67,12 +67,12 @@ def test_what_comes_out_of_order_is_contiguous_only_once_the_gap_is_closed() -> 
     first, second, third = (taken(segments) for _ in range(3))
     finished(third)
     first.at = 100
-    assert (segments.believed, segments.contiguous) == (0, 100)
+    assert (segments.verified_end, segments.contiguous) == (0, 100)
     finished(second)
-    assert (segments.believed, segments.contiguous) == (0, 100)
+    assert (segments.verified_end, segments.contiguous) == (0, 100)
     assert not segments.all_here
     finished(first)
-    assert (segments.believed, segments.contiguous) == (3 * FIRST, 3 * FIRST)
+    assert (segments.verified_end, segments.contiguous) == (3 * FIRST, 3 * FIRST)
     assert segments.all_here
 
 

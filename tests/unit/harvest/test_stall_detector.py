@@ -21,15 +21,15 @@ from harvestd.harvest.host.health import StallDetector
 from harvestd.harvest.metrics import NullListener
 from harvestd.inventory.host import Host
 from harvestd.planning.records import RunRecord
-from harvestd.planning.run_status import Life, RunStatus, RunTrouble
+from harvestd.planning.run_status import Liveness, RunProblem, RunStatus
 from harvestd.settings import Settings
 from support.box_trees import QWEN, ROOT, Box, T
-from support.waiting import Said, events
+from support.waiting import EventLog, events
 
 pytestmark = pytest.mark.anyio
 
 HOST = Host("static:gpu-a", "gpu-a", "127.0.0.1", "static")
-BUSY = Life(idle_for=900.0, gpu_processes=1, hosts=frozenset({"gpu-a"}))
+BUSY = Liveness(idle_for=900.0, gpu_processes=1, hosts=frozenset({"gpu-a"}))
 OTHER = "run_2025-08-20_09-00-00"
 
 
@@ -62,7 +62,7 @@ class Shown:
         self.known = BUSY
         self.asked = 0
 
-    async def life(self) -> Life:
+    async def liveness(self) -> Liveness:
         """Count the question."""
         self.asked += 1
         return self.known
@@ -77,8 +77,8 @@ def record(name: str) -> RunRecord:
 class Watched:
     """A house with two runs on one host, its clock, and what is told."""
 
-    def __init__(self, context: Context, clock: Clock, said: Said) -> None:
-        self.context, self.clock, self.said = context, clock, said
+    def __init__(self, context: Context, clock: Clock, event_log: EventLog) -> None:
+        self.context, self.clock, self.event_log = context, clock, event_log
         self.shown = Shown(clock)
         self.stalling = StallDetector(HOST, context)
 
@@ -87,23 +87,23 @@ class Watched:
         for step in steps:
             self.clock.now += 60
             line = f'{{"step": {step}, "loss": {loss}, "kl": NaN}}'.encode()
-            self.stalling.heard(record(name), [line], behind=0)
+            self.stalling.process_lines(record(name), [line], behind=0)
 
-    def heard(self, step: int, *, loss: str = "0.5", trouble: RunTrouble | None = None) -> RunTrouble | None:
-        """Let a run that is on record with `trouble` take a step; gives what is wrong with it then."""
+    def heard(self, step: int, *, loss: str = "0.5", problem: RunProblem | None = None) -> RunProblem | None:
+        """Let a run that is on record with `problem` take a step; gives what is wrong with it then."""
         line = f'{{"step": {step}, "loss": {loss}}}'.encode()
-        return self.stalling.heard(replace(record(T), trouble=trouble), [line], behind=0)
+        return self.stalling.process_lines(replace(record(T), problem=problem), [line], behind=0)
 
-    def trouble(self) -> RunTrouble | None:
+    def problem(self) -> RunProblem | None:
         """Return what is on record of the first run."""
         known = self.context.catalogue.knowledge.run_at(HOST.identity, record(T).place)
-        return known.trouble if known else None
+        return known.problem if known else None
 
     async def silent(self, seconds: float) -> int:
         """Let time pass and look; gives how many stalled runs were told so far."""
         self.clock.now += seconds
         await self.stalling.check(self.shown)
-        return len(events(self.said, "run.stalled"))
+        return len(events(self.event_log, "run.stalled"))
 
     async def finishes(self, name: str, final: TrainingInfo | None) -> None:
         """Record how a run ended; None: it goes on."""
@@ -123,10 +123,10 @@ async def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 
 @pytest.fixture(autouse=True)
-def said(watched: Watched) -> Iterator[None]:
+def event_log(watched: Watched) -> Iterator[None]:
     """Keep what is told."""
     with structlog.testing.capture_logs() as logs:
-        watched.said = logs
+        watched.event_log = logs
         yield
     watched.context.catalogue.close()
 
@@ -138,7 +138,7 @@ async def test_a_run_that_falls_silent_is_told_once(watched: Watched) -> None:
     assert watched.shown.asked == 0
     assert await watched.silent(20) == 1
     assert await watched.silent(5000) == 1
-    (told,) = events(watched.said, "run.stalled")
+    (told,) = events(watched.event_log, "run.stalled")
     fields = {"host": "gpu-a", "run_id": T, "step": 5, "seconds": 610, "usual_seconds": 60.0}
     assert {key: told[key] for key in fields} == fields
     watched.goes(6)
@@ -159,12 +159,12 @@ async def test_a_run_that_died_has_not_stalled(
     watched.shown.known = replace(BUSY, gpu_processes=processes)
     assert await watched.silent(700) == stalled
     fell_silent = watched.clock.time() - 700
-    assert watched.trouble() == RunTrouble(status, fell_silent)
+    assert watched.problem() == RunProblem(status, fell_silent)
     assert await watched.silent(100) == stalled
     assert watched.shown.asked == 1
     assert await watched.silent(700) == stalled
-    assert watched.trouble() == RunTrouble(status, fell_silent)
-    assert len(events(watched.said, "run.died", run_id=T)) == 1 - stalled
+    assert watched.problem() == RunProblem(status, fell_silent)
+    assert len(events(watched.event_log, "run.died", run_id=T)) == 1 - stalled
 
 
 async def test_a_stalled_run_whose_process_ends_has_died(watched: Watched) -> None:
@@ -173,9 +173,9 @@ async def test_a_stalled_run_whose_process_ends_has_died(watched: Watched) -> No
     assert await watched.silent(700) == 1
     watched.shown.known = replace(BUSY, gpu_processes=0)
     assert await watched.silent(700) == 1
-    trouble = watched.trouble()
-    assert trouble is not None
-    assert trouble.status is RunStatus.DIED
+    problem = watched.problem()
+    assert problem is not None
+    assert problem.status is RunStatus.DIED
     asked = watched.shown.asked
     await watched.silent(7000)
     assert watched.shown.asked == asked
@@ -187,15 +187,15 @@ async def test_a_run_that_was_dead_before_anybody_listened_is_found(watched: Wat
     await watched.finishes(OTHER, None)
     watched.shown.known = replace(BUSY, gpu_processes=0)
     await watched.silent(20)
-    assert {str(each["run_id"]) for each in events(watched.said, "run.died")} == {T, OTHER}
-    assert watched.trouble() == RunTrouble(RunStatus.DIED, 1e9 + 1000 - 3600)
+    assert {str(each["run_id"]) for each in events(watched.event_log, "run.died")} == {T, OTHER}
+    assert watched.problem() == RunProblem(RunStatus.DIED, 1e9 + 1000 - 3600)
 
 
 async def test_a_run_that_diverged_stays_so_over_a_restart(watched: Watched) -> None:
     """Another process heard its loss get lost; only a finite one says that it is well."""
-    trouble = RunTrouble(RunStatus.DIVERGED, 5.0)
-    assert watched.heard(1, loss="NaN", trouble=trouble) == trouble
-    assert watched.heard(2, trouble=trouble) is None
+    problem = RunProblem(RunStatus.DIVERGED, 5.0)
+    assert watched.heard(1, loss="NaN", problem=problem) == problem
+    assert watched.heard(2, problem=problem) is None
     found = watched.heard(3, loss="NaN")
     assert found is not None
     assert found.status is RunStatus.DIVERGED
@@ -223,7 +223,7 @@ async def test_the_next_run_of_a_sweep_ends_the_one_before(watched: Watched) -> 
     watched.goes(1, 2, 3, 4, 5, name=OTHER)
     assert await watched.silent(590) == 0
     assert await watched.silent(100) == 1
-    assert events(watched.said, "run.stalled")[0]["run_id"] == OTHER
+    assert events(watched.event_log, "run.stalled")[0]["run_id"] == OTHER
 
 
 async def test_a_time_in_which_nobody_listened_is_no_silence(watched: Watched) -> None:
@@ -248,7 +248,7 @@ async def test_a_log_that_is_still_coming_shows_no_pace(watched: Watched) -> Non
     """Its lines come as fast as they are read."""
     for step in range(1, 9):
         watched.clock.now += 0.01
-        watched.stalling.heard(record(T), [b'{"step": %d}' % step], behind=(8 - step) * 10**6)
+        watched.stalling.process_lines(record(T), [b'{"step": %d}' % step], behind=(8 - step) * 10**6)
     assert watched.context.step_rates[record(T).key].gaps == ()
 
 
@@ -258,5 +258,5 @@ async def test_a_run_that_diverges_is_told_once(watched: Watched) -> None:
     watched.goes(3, 4, loss="NaN")
     watched.goes(5)
     watched.goes(6, loss="Infinity")
-    told = [(each["run_id"], each["step"], each["what"]) for each in events(watched.said, "run.diverged")]
+    told = [(each["run_id"], each["step"], each["what"]) for each in events(watched.event_log, "run.diverged")]
     assert told == [(T, 3, "loss is nan"), (T, 6, "loss is inf")]

@@ -17,7 +17,7 @@ async def test_only_a_few_begin_at_once_and_in_order() -> None:
     ended = [anyio.Event() for _ in range(6)]
 
     async def host(number: int) -> None:
-        async with beginning.turn():
+        async with beginning.slot():
             begun.append(number)
             await ended[number].wait()
 
@@ -41,14 +41,14 @@ async def test_who_takes_long_leaves_its_turn_once() -> None:
     go_on = anyio.Event()
 
     async def slow() -> None:
-        async with beginning.turn():
+        async with beginning.slot():
             await go_on.wait()
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(slow)
             await anyio.wait_all_tasks_blocked()
-            async with beginning.turn():
+            async with beginning.slot():
                 go_on.set()
     assert beginning._free.available_tokens == 1
 
@@ -57,7 +57,7 @@ async def test_a_turn_comes_back_when_a_link_is_lost() -> None:
     """The next host begins."""
     beginning = StartGate(at_once=1, longest=60)
     with suppress(ConnectionError):
-        async with beginning.turn():
+        async with beginning.slot():
             raise ConnectionError
     assert beginning._free.available_tokens == 1
 
@@ -75,5 +75,5 @@ async def test_a_turn_comes_back_when_work_is_cancelled() -> None:
 
 
 async def _hold(beginning: StartGate) -> None:
-    async with beginning.turn():
+    async with beginning.slot():
         await anyio.sleep_forever()

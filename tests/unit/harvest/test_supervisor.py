@@ -21,7 +21,7 @@ from support.waiting import until
 pytestmark = pytest.mark.anyio
 
 HOST = Host("static:gpu-a", "gpu-a", "192.0.2.1", "static")
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 class Site:
@@ -66,14 +66,14 @@ async def test_only_the_operator_cuts_the_pause_of_a_lost_host(site: Site) -> No
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.watcher.run)
         for attempt in (1, 2):
-            await until(lambda attempt=attempt: site.attempts == attempt, PATIENCE)  # type: ignore[misc]
+            await until(lambda attempt=attempt: site.attempts == attempt, TIMEOUT)  # type: ignore[misc]
             await anyio.wait_all_tasks_blocked()
             for _ in range(3):
                 site.scan_now.ring()
                 await anyio.wait_all_tasks_blocked()
             assert site.attempts == attempt
             site.context.signals.scan_now.ring()
-        await until(lambda: site.attempts == 3, PATIENCE)
+        await until(lambda: site.attempts == 3, TIMEOUT)
         tasks.cancel_scope.cancel()
 
 
@@ -82,7 +82,7 @@ async def test_nothing_cuts_the_pause_of_a_quarantined_host(site: Site) -> None:
     site.errors = [HostQuarantined("another key")]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.watcher.run)
-        await until(lambda: site.attempts == 1, PATIENCE)
+        await until(lambda: site.attempts == 1, TIMEOUT)
         for _ in range(3):
             await anyio.wait_all_tasks_blocked()
             site.scan_now.ring()
@@ -97,11 +97,11 @@ async def test_lost_host_that_is_about_to_end_is_tried_at_once(site: Site) -> No
     site.errors = [Retry("lost"), Retry("lost")]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.watcher.run)
-        await until(lambda: site.attempts == 1, PATIENCE)
+        await until(lambda: site.attempts == 1, TIMEOUT)
         await anyio.wait_all_tasks_blocked()
         site.context.fleet.rescue.take([replace(HOST, peril="preempted")], None)
         site.scan_now.ring()
-        await until(lambda: site.attempts == 2, PATIENCE)
+        await until(lambda: site.attempts == 2, TIMEOUT)
         await anyio.wait_all_tasks_blocked()
         site.scan_now.ring()
         await anyio.wait_all_tasks_blocked()
@@ -115,6 +115,6 @@ async def test_only_the_first_attempt_is_awaited_by_requests(site: Site, monkeyp
     site.errors = [Retry("lost")]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.watcher.run)
-        await until(lambda: site.attempts == 2, PATIENCE)
+        await until(lambda: site.attempts == 2, TIMEOUT)
         assert not site.context.requests._awaited
         tasks.cancel_scope.cancel()

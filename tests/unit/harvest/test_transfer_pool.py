@@ -68,7 +68,7 @@ async def test_lane_is_kept_for_the_next_loan() -> None:
     async with anyio.create_task_group() as tasks:
         lanes = ConnectionPool(4, MemoryBudget(256 * MIB), lines.opening, tasks)
         for _ in range(3):
-            async with lanes.lent():
+            async with lanes.acquire():
                 assert lines.open == 1
         assert len(lines.windows) == 1
         lanes.release()
@@ -81,10 +81,10 @@ async def test_lane_on_which_something_failed_is_never_lent_again() -> None:
     async with anyio.create_task_group() as tasks:
         lanes = ConnectionPool(4, MemoryBudget(256 * MIB), lines.opening, tasks)
         with pytest.raises(Retry):
-            async with lanes.lent():
+            async with lanes.acquire():
                 raise Retry("lost")
         await until(lambda: lines.open == 0)
-        async with lanes.lent():
+        async with lanes.acquire():
             pass
         assert len(lines.windows) == 2
         lines.ended.set()
@@ -98,12 +98,12 @@ async def test_connection_that_is_not_waited_for_any_more_serves_the_next_loan()
     async with anyio.create_task_group() as tasks:
         lanes = ConnectionPool(1, MemoryBudget(256 * MIB), lines.opening, tasks)
         with anyio.move_on_after(0.01):
-            async with lanes.lent():
+            async with lanes.acquire():
                 raise AssertionError
         async with anyio.create_task_group() as users:
 
             async def use() -> None:
-                async with lanes.lent():
+                async with lanes.acquire():
                     pass
 
             users.start_soon(use)
@@ -111,7 +111,7 @@ async def test_connection_that_is_not_waited_for_any_more_serves_the_next_loan()
             lines.answered.set()
         assert len(lines.windows) == 1
         with anyio.move_on_after(0.01):
-            async with lanes.lent():
+            async with lanes.acquire():
                 await anyio.sleep_forever()
         lanes.release()
         await until(lambda: lines.open == 0)
@@ -125,7 +125,7 @@ async def test_connection_that_comes_late_is_closed_where_nothing_needs_it(error
     async with anyio.create_task_group() as tasks:
         lanes = ConnectionPool(4, MemoryBudget(256 * MIB), lines.opening, tasks)
         with anyio.move_on_after(0.01):
-            async with lanes.lent():
+            async with lanes.acquire():
                 raise AssertionError
         lanes.release()
         lines.answered.set()
@@ -140,10 +140,10 @@ async def test_refused_connection_is_an_error_of_the_loan() -> None:
     async with anyio.create_task_group() as tasks:
         lanes = ConnectionPool(4, MemoryBudget(256 * MIB), lines.opening, tasks)
         with pytest.raises(Retry):
-            async with lanes.lent():
+            async with lanes.acquire():
                 raise AssertionError
         lines.error = None
-        async with lanes.lent():
+        async with lanes.acquire():
             assert lines.open == 1
         lanes.release()
 
@@ -166,7 +166,7 @@ async def test_memory_is_bounded_whatever_the_number_of_hosts() -> None:
 
     async def one(lanes: ConnectionPool) -> None:
         nonlocal served
-        async with lanes.lent() as lane:
+        async with lanes.acquire() as lane:
             served += 1
             assert lane.buffer > 0
             await go_on.wait()

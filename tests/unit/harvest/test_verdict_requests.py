@@ -12,7 +12,7 @@ import structlog.testing
 from harvestd.catalogue import queries
 from harvestd.catalogue.entries import VerdictRecord
 from harvestd.catalogue.open import open_catalogue
-from harvestd.catalogue.requests import ask
+from harvestd.catalogue.requests import record_request
 from harvestd.cli import ask_verdict
 from harvestd.cli.ask_verdict import Subject, verdict_now
 from harvestd.cli.requests import one_line
@@ -22,14 +22,14 @@ from harvestd.harvest.state import Judged
 from harvestd.harvest.verdict.requests import Verdicts
 from harvestd.inventory.host import Host
 from harvestd.planning.requests import REFUSED, RequestKind
-from harvestd.safety.verdict import Answer, Verdict
+from harvestd.safety.verdict import Verdict, VerdictAnswer
 from harvestd.settings import Settings
 from support.waiting import events, until
 
 pytestmark = pytest.mark.anyio
 
 HOST = Host("static:gpu-a", "gpu-a", "198.51.100.1", "static")
-LONG_AGO = VerdictRecord(HOST.identity, HOST.name, Verdict(Answer.SAFE), 10.0)
+LONG_AGO = VerdictRecord(HOST.identity, HOST.name, Verdict(VerdictAnswer.SAFE), 10.0)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ async def context(tmp_path: Path) -> AsyncIterator[Context]:
 
 async def test_a_host_that_goes_while_it_is_judged_is_refused(context: Context) -> None:
     """Nothing is kept of it then, and who asked must not read the verdict of before."""
-    context.states.of(HOST.identity).verdict = Judged(Verdict(Answer.SAFE), 10.0)
+    context.states.of(HOST.identity).verdict = Judged(Verdict(VerdictAnswer.SAFE), 10.0)
     answers = [HOST, None, None]
     outcome = await Verdicts(context, lambda _: answers.pop(0) if answers else None)._outcome(HOST.identity)
     assert outcome.startswith(REFUSED)
@@ -80,31 +80,31 @@ async def test_a_verdict_that_fails_is_answered(context: Context, monkeypatch: p
     async def fail(_host: Host, _context: Context) -> Verdict:
         raise KeyError("a defect")
 
-    monkeypatch.setattr("harvestd.harvest.verdict.service.judged", fail)
-    context.states.of(HOST.identity).verdict = Judged(Verdict(Answer.SAFE), 10.0)
+    monkeypatch.setattr("harvestd.harvest.verdict.service.full_verdict", fail)
+    context.states.of(HOST.identity).verdict = Judged(Verdict(VerdictAnswer.SAFE), 10.0)
     context.catalogue_opened.set()
-    await context.requests.learn(context.catalogue)
+    await context.requests.set_catalogue(context.catalogue)
 
     async def answer_to_request() -> str:
         async def asked() -> int:
             return await anyio.to_thread.run_sync(
-                lambda: ask(context.settings.state, RequestKind.JUDGE, (HOST.identity, HOST.name), {})
+                lambda: record_request(context.settings.state, RequestKind.JUDGE, (HOST.identity, HOST.name), {})
             )
 
         number = await asked()
         await context.requests.take()
-        context.requests.judging.ring()
+        context.requests.verdict_requested.ring()
         await until(lambda: all(each.id != number for each in context.catalogue.knowledge.open_requests()))
         with queries.questions(context.settings.state) as connection:
             request = queries.request(connection, number)
         assert request is not None
         return request.outcome
 
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(Verdicts(context, lambda _: HOST).run)
             assert (await answer_to_request()).startswith(REFUSED)
             assert (await answer_to_request()).startswith(REFUSED)
             tasks.cancel_scope.cancel()
-    (told,) = events(said, "service.failed", service="verdicts")
+    (told,) = events(event_log, "service.failed", service="verdicts")
     assert isinstance(told["exc_info"], KeyError)

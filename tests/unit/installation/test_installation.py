@@ -160,17 +160,17 @@ def test_places_that_are_open_anyway_are_not_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     ["/a", "/a/../b", "~", "~/runs", "~root/runs", "runs", "./runs", "../runs", "/a b/", "~nobody_of_this_name/runs"],
 )
 def test_places_are_those_that_the_daemon_will_write_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
     """The drop-in opens what the configuration's own reader reads."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     config = tmp_path / "etc" / "harvestd.toml"
     config.parent.mkdir()
-    text = f'data_root = "{said}"\n'
+    text = f'data_root = "{output}"\n'
     config.write_text(text)
     found = installation.drop_in_places(text, config, tmp_path / "home")
     table = file_source(config).table

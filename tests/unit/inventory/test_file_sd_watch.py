@@ -18,7 +18,7 @@ from harvestd.inventory import file_sd
 from harvestd.inventory.file_sd import BadTargets, TargetsFiles
 from harvestd.inventory.host import Host
 from harvestd.settings import Targets
-from support.waiting import Said, events, until
+from support.waiting import EventLog, events, until
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look again sooner than anybody has to."""
     monkeypatch.setattr("harvestd.settings.reload.QUIET", 50)
-    monkeypatch.setattr(file_sd, "_SECOND_LOOK", timedelta(seconds=0.2))
+    monkeypatch.setattr(file_sd, "_SECOND_CHECK", timedelta(seconds=0.2))
 
 
 def text(*names: str) -> str:
@@ -48,7 +48,7 @@ class Followed:
     def __init__(self, *files: Path) -> None:
         self.provider = TargetsFiles(Targets(files=files))
         self.sets: list[set[str]] = []
-        self.said: Said = []
+        self.event_log: EventLog = []
 
     def publish(self, hosts: frozenset[Host]) -> None:
         """Take a set, by its names."""
@@ -60,14 +60,14 @@ class Followed:
 
     async def told(self, event: str, count: int) -> None:
         """Wait until an event was told so often."""
-        await until(lambda: len(events(self.said, event)) == count, 30)
+        await until(lambda: len(events(self.event_log, event)) == count, 30)
 
 
 @asynccontextmanager
 async def followed(*files: Path) -> AsyncIterator[Followed]:
     """Follow files for the body."""
     following = Followed(*files)
-    with structlog.testing.capture_logs() as following.said:
+    with structlog.testing.capture_logs() as following.event_log:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(following.provider.run, following.publish)
             yield following
@@ -96,7 +96,7 @@ async def test_a_file_is_followed_however_it_is_written(tmp_path: Path) -> None:
         put(file, "[]")
         await following.names()
     assert len(following.sets) == 6
-    assert following.said == []
+    assert following.event_log == []
 
 
 async def test_a_directory_may_come_later_go_and_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ async def test_a_bad_file_changes_nothing_and_every_problem_is_told_once(tmp_pat
         await following.told("inventory.failed", 1)
         put(file, text("a b", "../c"))
         await following.told("inventory.failed", 2)
-        (_, wrong) = events(following.said, "inventory.failed")
+        (_, wrong) = events(following.event_log, "inventory.failed")
         assert [str(each).split(": ")[:2] for each in wrong["problems"]] == [
             [str(file), "[0].labels.name"],
             [str(file), "[1].labels.name"],
@@ -159,12 +159,12 @@ async def test_one_bad_file_holds_up_no_other_and_a_name_belongs_to_the_first(tm
         put(second, text("a", "b", "c"))
         await following.names("a", "b", "c")
         await following.told("inventory.failed", 2)
-        assert f"stands in {first}, too" in str(events(following.said, "inventory.failed")[1]["problems"])
+        assert f"stands in {first}, too" in str(events(following.event_log, "inventory.failed")[1]["problems"])
 
 
 async def test_who_is_gone_is_told_by_a_second_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list that is written slowly, line by line, is whole YAML all the time: nobody leaves over it."""
-    monkeypatch.setattr(file_sd, "_SECOND_LOOK", timedelta(seconds=30))
+    monkeypatch.setattr(file_sd, "_SECOND_CHECK", timedelta(seconds=30))
     file = tmp_path / "targets.yaml"
     lines = [f"- {{targets: [192.0.2.1], labels: {{name: {name}}}}}\n" for name in "abc"]
     file.write_text("".join(lines))
@@ -179,7 +179,7 @@ async def test_who_is_gone_is_told_by_a_second_look(tmp_path: Path, monkeypatch:
                     await until(partial(doubts, looks, file.read_bytes()))
         await following.names("a", "b", "c", "d")
         assert following.sets == [{"a", "b", "c"}, {"a", "b", "c", "d"}]
-        monkeypatch.setattr(file_sd, "_SECOND_LOOK", timedelta(seconds=0.1))
+        monkeypatch.setattr(file_sd, "_SECOND_CHECK", timedelta(seconds=0.1))
         put(file, lines[0])
         await following.names("a")
 
@@ -212,5 +212,5 @@ async def test_who_asks_once_learns_what_can_be_learned(tmp_path: Path) -> None:
     good.write_text(text("a"))
     provider = TargetsFiles(Targets(files=(good, bad)))
     with pytest.raises(BadTargets, match="can't be read: No such file"):
-        await provider.ask()
+        await provider.query()
     assert {host.name for host in provider.hosts} == {"a"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harvestd.inventory.lambda_api import Ending, Outcome, client_of, terminate
+from harvestd.inventory.lambda_api import Outcome, TerminationState, client_of, terminate
 from harvestd.settings import LambdaCloud
 from support.cloud import FAILURES_TO_END, Cloud
 from support.planted import Planted
@@ -28,7 +28,7 @@ async def test_one_instance_is_ended_and_no_other(cloud: Cloud, tmp_path: Path) 
     """The request names its id alone, once; the other goes on."""
     cloud.add(MINE, "gpu-a", "198.51.100.2")
     cloud.add(OTHER, "gpu-b", "198.51.100.3")
-    assert await _end(cloud, tmp_path) == Outcome(Ending.TERMINATED)
+    assert await _end(cloud, tmp_path) == Outcome(TerminationState.TERMINATED)
     assert cloud.terminated == [[MINE]]
     assert [each["status"] for each in cloud.instances] == ["terminating", "active"]
 
@@ -42,7 +42,7 @@ async def test_what_is_not_clear_is_called_unclear(
     cloud.retry_after = "7"
     cloud.fails_to_end = failure
     outcome = await _end(cloud, tmp_path)
-    assert outcome.ending is (Ending.REFUSED if failure in REFUSED else Ending.UNCLEAR)
+    assert outcome.ending is (TerminationState.REFUSED if failure in REFUSED else TerminationState.UNCLEAR)
     assert outcome.wait.total_seconds() == (7 if failure == "429" else 0)
     assert cloud.terminated == [[MINE]]
     assert outcome.detail
@@ -54,7 +54,7 @@ async def test_a_wrong_key_ends_nothing(cloud: Cloud, tmp_path: Path) -> None:
     """It is refused, and neither key is in the outcome."""
     cloud.add(MINE, "gpu-a", "198.51.100.2")
     outcome = await _end(cloud, tmp_path, key="another-key")
-    assert outcome.ending is Ending.REFUSED
+    assert outcome.ending is TerminationState.REFUSED
     assert "401" in outcome.detail
     assert "another-key" not in repr(outcome)
     assert cloud.terminated == []
@@ -64,4 +64,4 @@ async def test_where_nobody_listens_nothing_was_sent(cloud: Cloud, tmp_path: Pat
     """A connection that was never there leaves no doubt."""
     cloud.url = "http://127.0.0.1:9/api/v1"
     outcome = await _end(cloud, tmp_path)
-    assert outcome == Outcome(Ending.REFUSED, "no connection")
+    assert outcome == Outcome(TerminationState.REFUSED, "no connection")

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from harvestd.inventory.host import Mount, storage_of
-from harvestd.inventory.lambda_api import Answer, Instance
-from harvestd.inventory.lambda_parse import NonsensicalAnswer, answer_of, error_code_of
+from harvestd.inventory.lambda_api import Instance, InstanceList
+from harvestd.inventory.lambda_parse import InvalidAnswer, answer_of, error_code_of
 from harvestd.inventory.lambda_provider import AGREEING, AGREEING_EMPTY, MOST_KNOWN, KnownInstances
 
 ID = "0920582c7ff041399e34823a0be62549"
@@ -36,7 +36,7 @@ KNOWN = Instance(
 )
 
 
-def answer(*entries: object) -> Answer:
+def answer(*entries: object) -> InstanceList:
     """Read an answer with these entries."""
     return answer_of(json.dumps({"data": entries}).encode())
 
@@ -44,7 +44,7 @@ def answer(*entries: object) -> Answer:
 def test_a_whole_answer_is_read_without_its_secrets() -> None:
     """All that is used is taken, and a token is in nothing that is left."""
     taken = answer(FULL)
-    assert taken == Answer((KNOWN,), whole=True)
+    assert taken == InstanceList((KNOWN,), whole=True)
     assert "5318008" not in repr(taken)
 
 
@@ -90,17 +90,17 @@ def test_a_number_of_gpus_that_makes_no_sense_is_unknown(specs: object) -> None:
 
 def test_an_id_alone_is_an_instance() -> None:
     """Whatever may be missing is missing without harm."""
-    assert answer({"id": ID}) == Answer((Instance(ID),), whole=True)
+    assert answer({"id": ID}) == InstanceList((Instance(ID),), whole=True)
 
 
 def test_an_entry_without_an_id_makes_the_answer_a_part() -> None:
     """Who can't be told may be anyone, so nobody is taken for gone by such an answer."""
-    assert answer(FULL, {**FULL, "id": "../x"}) == Answer((KNOWN,), whole=False)
+    assert answer(FULL, {**FULL, "id": "../x"}) == InstanceList((KNOWN,), whole=False)
 
 
 def test_an_instance_that_ended_is_none() -> None:
     """The cloud lists some for a while after their end."""
-    assert answer(FULL | {"status": "terminated"}) == Answer((), whole=True)
+    assert answer(FULL | {"status": "terminated"}) == InstanceList((), whole=True)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_an_instance_that_ended_is_none() -> None:
 )
 def test_what_is_no_answer_is_refused_without_a_word_of_it(body: bytes) -> None:
     """Torn, nested, huge and other answers are one kind of error, which quotes nothing."""
-    with pytest.raises(NonsensicalAnswer) as refused:
+    with pytest.raises(InvalidAnswer) as refused:
         answer_of(body)
     assert "5318008" not in str(refused.value)
     assert refused.value.__cause__ is None
@@ -153,7 +153,7 @@ def test_an_instance_leaves_after_answers_that_agree() -> None:
     for _ in range(AGREEING - 1):
         known.take(without)
     assert len(known.instances) == 2
-    assert "a part" in known.take(Answer(without.instances, whole=False))
+    assert "a part" in known.take(InstanceList(without.instances, whole=False))
     assert len(known.instances) == 2
     known.take(without)
     assert [each.id for each in known.instances] == ["b"]
@@ -174,7 +174,7 @@ def test_a_cloud_that_names_others_each_time_is_followed_to_a_bound() -> None:
     """Answers in part take nobody away, and do not add for ever either."""
     known = KnownInstances()
     for turn in range(5):
-        known.take(Answer(tuple(Instance(f"{turn}-{number}") for number in range(1_000)), whole=False))
+        known.take(InstanceList(tuple(Instance(f"{turn}-{number}") for number in range(1_000)), whole=False))
     assert len(known.instances) == MOST_KNOWN
 
 

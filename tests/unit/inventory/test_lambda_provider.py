@@ -80,7 +80,7 @@ async def test_a_wrong_key_is_told_without_it(cloud: Cloud) -> None:
     """The cloud's code says what is wrong, and the hint what to do."""
     wrong = settings(cloud).model_copy(update={"api_key": SecretStr("secret_5318008")})
     with pytest.raises(Unanswered, match=r"401 \(global/invalid-api-key\)") as refused:
-        await LambdaCloudHosts(wrong).ask()
+        await LambdaCloudHosts(wrong).query()
     assert "api_key_file" in refused.value.hint
     assert "5318008" not in str(refused.value)
 
@@ -91,7 +91,7 @@ async def test_an_api_elsewhere_sends_nobody_to_this_machine(cloud: Cloud) -> No
     for identifier, ip in (("b", "127.0.0.1"), ("c", "169.254.169.254"), ("d", "::1"), ("e", "0.0.0.0")):  # noqa: S104
         cloud.add(identifier * 32, "x", ip)
     hosts = LambdaCloudHosts(settings(cloud))
-    await hosts.ask()
+    await hosts.query()
     assert len(hosts.hosts) == 5
     hosts.replace(settings(cloud).model_copy(update={"base_url": "https://cloud.example/api/v1"}))
     assert {host.address for host in hosts.hosts} == {"198.51.100.2"}
@@ -103,7 +103,7 @@ async def test_a_cloud_that_is_busy_is_left_alone_for_as_long_as_it_asks(cloud: 
     cloud.retry_after = "1"
     cloud.fails = "429"
     sets: list[frozenset[Host]] = []
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(LambdaCloudHosts(settings(cloud)).run, sets.append)
             await until(lambda: cloud.served["429"])
@@ -114,8 +114,8 @@ async def test_a_cloud_that_is_busy_is_left_alone_for_as_long_as_it_asks(cloud: 
             cloud.fails = None
             await until(lambda: sets)
             tasks.cancel_scope.cancel()
-    assert len(events(said, "inventory.failed", source="lambda_cloud")) == 1
-    assert len(events(said, "inventory.recovered", hosts=1)) == 1
+    assert len(events(event_log, "inventory.failed", source="lambda_cloud")) == 1
+    assert len(events(event_log, "inventory.recovered", hosts=1)) == 1
 
 
 @pytest.mark.anyio
@@ -142,7 +142,7 @@ async def test_an_instance_that_ends_is_known_as_such(cloud: Cloud, status: str,
     """It is a host as long as it is named, and what is known of it says that it will not stay."""
     cloud.instances[0]["status"] = status
     provider = LambdaCloudHosts(settings(cloud))
-    await provider.ask()
+    await provider.query()
     assert [host.ending for host in provider.hosts] == [ending]
 
 

@@ -209,7 +209,7 @@ async def test_a_provider_that_fails_is_run_again(monkeypatch: pytest.MonkeyPatc
     told = Told()
     first, second = Scripted("first"), Scripted("second")
     inventory = Inventory([first, second], told)
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         async with anyio.create_task_group() as group:
             group.start_soon(inventory.run)
             await first.running.wait()
@@ -224,7 +224,7 @@ async def test_a_provider_that_fails_is_run_again(monkeypatch: pytest.MonkeyPatc
             second.say(host("b", "second"), host("c", "second"))
             assert await told.wait(3) == before | {host("c", "second")}
             group.cancel_scope.cancel()
-    (failure,) = events(said, "service.failed", service="provider first")
+    (failure,) = events(event_log, "service.failed", service="provider first")
     assert isinstance(failure["exc_info"], RuntimeError)
 
 

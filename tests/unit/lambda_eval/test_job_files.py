@@ -43,7 +43,7 @@ def test_missing_keys_and_other_forms_are_normal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "run"),
+    ("given", "run"),
     [
         (RUN.name, RUN.name),
         (f"/lambda/nfs/localfs/training_runs/{RUN.name}/", RUN.name),
@@ -52,14 +52,14 @@ def test_missing_keys_and_other_forms_are_normal(tmp_path: Path) -> None:
         ("step_40", None),
     ],
 )
-def test_run_is_a_name_alone(tmp_path: Path, said: str, run: str | None) -> None:
+def test_run_is_a_name_alone(tmp_path: Path, given: str, run: str | None) -> None:
     """A path counts by its last component, and what is no run's name for nothing."""
-    write_job(tmp_path, RUN, training_run=said)
+    write_job(tmp_path, RUN, training_run=given)
     assert read_job(tmp_path, JOB).run == run
 
 
 @pytest.mark.parametrize(
-    ("said", "steps"),
+    ("given", "steps"),
     [
         ("all", ()),
         (None, ()),
@@ -70,9 +70,9 @@ def test_run_is_a_name_alone(tmp_path: Path, said: str, run: str | None) -> None
         ({"a": 1}, ()),
     ],
 )
-def test_steps(tmp_path: Path, said: object, steps: tuple[int, ...]) -> None:
+def test_steps(tmp_path: Path, given: object, steps: tuple[int, ...]) -> None:
     """Steps by number are taken in any form the launcher has for them."""
-    write_job(tmp_path, RUN, steps=said)
+    write_job(tmp_path, RUN, steps=given)
     assert read_job(tmp_path, JOB).steps == steps
 
 

@@ -212,7 +212,7 @@ def test_a_base_eval_matches_by_the_names_of_a_runs_evals() -> None:
     home.learn(box)
     assert where(home.plan(box), BASE) == [f"_unfiled/gpu-a/{BASE}"]
     (run,) = home.knowledge.runs()
-    home.knowledge.learn_run(replace(run, tunings=frozenset({Finetuned("Qwen2.5-1.5B", "gsm8k")})))
+    home.knowledge.add_run(replace(run, tunings=frozenset({Finetuned("Qwen2.5-1.5B", "gsm8k")})))
     assert where(home.plan(box), BASE)[0].endswith(f"64steps/base_eval/{TEMP}")
 
 
@@ -362,7 +362,7 @@ def test_the_same_eval_of_another_host_is_here(leaf: str, _beside: str) -> None:
     """It is compared by its hash, and fetched no second time; what it is the same as must still stand here."""
     first, second, home = two_hosts(leaf)
     plan = home.plan(second)
-    assert [check.asked_by for check in plan.checks] == ["b", "b"]
+    assert [check.requested_by for check in plan.checks] == ["b", "b"]
     assert not plan.groups
     home.do(plan, second)
     plan = home.plan(second)
@@ -371,7 +371,7 @@ def test_the_same_eval_of_another_host_is_here(leaf: str, _beside: str) -> None:
     assert missing(second, home) == []
     assert home.plan(first).is_empty
     for record in list(home.knowledge.files_from("a")):
-        home.knowledge.learn_file(replace(record, sha256="2" * 64))
+        home.knowledge.add_file(replace(record, sha256="2" * 64))
     assert len(home.plan(second).groups) == 1
 
 

@@ -15,7 +15,7 @@ from harvestd.planning.identity import (
     is_part,
     leader,
     principal,
-    twin_of,
+    same_run_elsewhere,
     views_of,
 )
 from harvestd.planning.index import PlanningIndex
@@ -45,10 +45,8 @@ def knowing(*records: RunRecord) -> PlanningIndex:
     knowledge = PlanningIndex()
     for number, each in enumerate(records):
         part = Part(str(number), "a test")
-        knowledge.learn_experiment(
-            ExperimentRecord(each.experiment or "", ExperimentName(part, part, part, part, part))
-        )
-        knowledge.learn_run(each)
+        knowledge.add_experiment(ExperimentRecord(each.experiment or "", ExperimentName(part, part, part, part, part)))
+        knowledge.add_run(each)
     return knowledge
 
 
@@ -71,7 +69,7 @@ def log_from(storage: str, knowledge: PlanningIndex) -> FileRecord:
 
 
 @pytest.mark.parametrize(
-    ("known", "seen", "showing", "answer"),
+    ("known", "seen", "connected_storages", "answer"),
     [
         (record("a"), Fingerprint("c", "h"), {"a"}, "same"),
         (record("a"), Fingerprint("c", "h"), set(), "same"),
@@ -86,9 +84,9 @@ def log_from(storage: str, knowledge: PlanningIndex) -> FileRecord:
         (record("b"), Fingerprint("c", "h"), {"a"}, "own"),
     ],
 )
-def test_two_keys_are_one_run(known: RunRecord, seen: Fingerprint, showing: set[str], answer: str) -> None:
+def test_two_keys_are_one_run(known: RunRecord, seen: Fingerprint, connected_storages: set[str], answer: str) -> None:
     """Only where config and first line agree; without a line the later one waits, but not for a host that is gone."""
-    found = twin_of(NAME, "b", seen, knowing(known), showing)
+    found = same_run_elsewhere(NAME, "b", seen, knowing(known), connected_storages)
     expected = {"same": known, "own": None, "waits": Undecidable(known)}
     assert found == expected[answer]
 
@@ -122,7 +120,7 @@ def test_directory_without_a_log_is_a_part_of_the_only_run_it_may_be_of(
     known: list[RunRecord], seen: str | None, answer: str | None
 ) -> None:
     """Nothing is joined where there are several such runs; what was seen before the log waits for it, or is joined."""
-    found = twin_of(NAME, "b", Fingerprint("c", seen), knowing(*known), {"a", "c"})
+    found = same_run_elsewhere(NAME, "b", Fingerprint("c", seen), knowing(*known), {"a", "c"})
     if answer == WAITS:
         assert isinstance(found, Undecidable)
     else:
@@ -149,7 +147,7 @@ def test_the_disk_with_the_log_names_the_run(
     records = [record(storage, head=head) for storage, head in heads.items()]
     knowledge = knowing(*records)
     if log is not None:
-        knowledge.learn_file(log_from(log, knowledge))
+        knowledge.add_file(log_from(log, knowledge))
     assert {principal(each, knowledge).storage for each in records} == {named_by}
     assert "".join(each.storage for each in records if is_part(each, knowledge)) == parts
     assert "".join(each.storage for each in views_of(records[0], knowledge)) == views
@@ -172,7 +170,7 @@ def test_who_carried_a_run_on_keeps_it() -> None:
     """The first one is back: it leaves the run to the one that goes on with its log, until that one is gone."""
     first, second, third = (record(storage) for storage in "abc")
     knowledge = knowing(first, second, third)
-    knowledge.learn_file(log_from("b", knowledge))
+    knowledge.add_file(log_from("b", knowledge))
     assert leader(second, knowledge, {"a", "c"}) is None
     assert leader(first, knowledge, {"b", "c"}) == second
     assert leader(third, knowledge, {"a", "b"}) == second

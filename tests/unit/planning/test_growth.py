@@ -44,7 +44,7 @@ def evaluated(leaves: int, *, asked: bool, selection: Selection | None = None) -
     home.learn(box)
     if asked:
         place = f"{ROOT}/training_runs/{T}"
-        home.knowledge.learn_request(Request(1, RequestKind.FETCH, box.storage, place, 0.0, {"thing": "records"}))
+        home.knowledge.add_request(Request(1, RequestKind.FETCH, box.storage, place, 0.0, {"thing": "records"}))
     plan = home.plan(box)
     assert (len(plan.groups) >= leaves) is (asked or selection is not None)
     return partial(home.plan, box)
@@ -85,8 +85,8 @@ def asked_for(experiments: int) -> Callable[[], object]:
     knowledge = PlanningIndex()
     for number in range(experiments):
         place, experiment = f"/r/{number}", f"e{number}"
-        knowledge.learn_run(RunRecord(experiment, "s", place, "h", f"run_{number}", QWEN, Version(1, 1), experiment))
-        knowledge.learn_request(Request(number, RequestKind.IGNORE, "s", place, 0.0))
+        knowledge.add_run(RunRecord(experiment, "s", place, "h", f"run_{number}", QWEN, Version(1, 1), experiment))
+        knowledge.add_request(Request(number, RequestKind.IGNORE, "s", place, 0.0))
     assert knowledge.ignored_in("e1") is not None
     return lambda: [knowledge.ignored_in("e1") for _ in range(200)]
 
@@ -103,7 +103,7 @@ def ignored(evals: int) -> Callable[[], object]:
     for number in range(evals):
         box.file(f"eval_runs/{T}_set{number}/greedy/metrics.csv")
     home.learn(box)
-    home.knowledge.learn_request(Request(1, RequestKind.IGNORE, box.storage, f"{ROOT}/training_runs/{T}", 0.0))
+    home.knowledge.add_request(Request(1, RequestKind.IGNORE, box.storage, f"{ROOT}/training_runs/{T}", 0.0))
     plan = home.plan(box)
     assert len(plan.ignored) == evals + 1
     return lambda: not_here(home.last_survey(box), plan, box.storage, home.knowledge, NoMemo())

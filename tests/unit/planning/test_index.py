@@ -21,8 +21,8 @@ def test_a_file_is_found_by_source_target_and_experiment() -> None:
     """One record answers under each of its keys, and under no other."""
     knowledge = PlanningIndex()
     one, two = record("d/a"), record("d/b")
-    knowledge.learn_file(one)
-    knowledge.learn_file(two)
+    knowledge.add_file(one)
+    knowledge.add_file(two)
     assert knowledge.file("s", "/r/a", one.target) == one
     assert knowledge.file("s", "/r/other", one.target) is None
     assert knowledge.copies("s", "/r/a") == [one, two]
@@ -35,9 +35,9 @@ def test_a_file_is_found_by_source_target_and_experiment() -> None:
 def test_a_newer_record_takes_the_place_of_the_older() -> None:
     """Learning the same file again changes one record and adds none."""
     knowledge = PlanningIndex()
-    knowledge.learn_file(record("d/a"))
+    knowledge.add_file(record("d/a"))
     newer = replace(record("d/a"), version=Version(5, 6), experiment="f")
-    knowledge.learn_file(newer)
+    knowledge.add_file(newer)
     assert knowledge.copies("s", "/r/a") == [newer]
     assert knowledge.files_of("e") == []
     assert knowledge.files_of("f") == [newer]
@@ -46,9 +46,9 @@ def test_a_newer_record_takes_the_place_of_the_older() -> None:
 def test_a_place_at_home_has_one_record() -> None:
     """When another source's file is adopted at a place, the record of the first one is gone, as it is on disk."""
     knowledge = PlanningIndex()
-    knowledge.learn_file(record("d/a", "/r/a"))
+    knowledge.add_file(record("d/a", "/r/a"))
     second = record("d/a", "/r/b", storage="t")
-    knowledge.learn_file(second)
+    knowledge.add_file(second)
     assert knowledge.holder(second.target) == second
     assert knowledge.copies("s", "/r/a") == []
     assert knowledge.files_of("e") == [second]
@@ -58,8 +58,8 @@ def test_forgetting_an_outdated_record_forgets_the_file() -> None:
     """What is forgotten is the file's record as it stands by now, in every index."""
     knowledge = PlanningIndex()
     old = record("d/a")
-    knowledge.learn_file(old)
-    knowledge.learn_file(replace(old, version=Version(9, 9)))
+    knowledge.add_file(old)
+    knowledge.add_file(replace(old, version=Version(9, 9)))
     knowledge.forget_file(old)
     assert knowledge.holder(old.target) is None
     assert knowledge.copies("s", "/r/a") == []
@@ -71,8 +71,8 @@ def test_forgetting_does_not_touch_who_stands_there_by_now() -> None:
     """A record of another source at the same place stays."""
     knowledge = PlanningIndex()
     old, other = record("d/a", "/r/a"), record("d/a", "/r/b")
-    knowledge.learn_file(old)
-    knowledge.learn_file(other)
+    knowledge.add_file(old)
+    knowledge.add_file(other)
     knowledge.forget_file(old)
     assert knowledge.holder(other.target) == other
 
@@ -101,11 +101,11 @@ def test_a_large_file_is_found_by_its_version() -> None:
     same = replace(record("d/b", "/r/b"), version=version)
     small = replace(record("d/c", "/r/c"), version=replace(version, size=LARGE - 1))
     for each in (other, same, small, replace(record("d/d", "/r/d", storage="t"), version=version)):
-        knowledge.learn_file(each)
+        knowledge.add_file(each)
     assert knowledge.alike("s", replace(version, ctime_ns=9)) == [same, other]
     assert knowledge.alike("s", small.version) == []
     assert knowledge.alike("u", version) == []
-    knowledge.learn_file(replace(same, version=replace(version, mtime_ns=9)))
+    knowledge.add_file(replace(same, version=replace(version, mtime_ns=9)))
     assert knowledge.alike("s", version) == [other]
     knowledge.forget_file(other)
     assert knowledge.alike("s", version) == []
@@ -115,8 +115,8 @@ def test_a_run_that_moves_to_another_experiment_leaves_the_first() -> None:
     """It is found by its present experiment and name alone."""
     knowledge = PlanningIndex()
     run = RunRecord("e", "s", "/r/run", "h", "run", QWEN, Version(1, 1), None)
-    knowledge.learn_run(run)
+    knowledge.add_run(run)
     moved = replace(run, experiment="e", name="run_new")
-    knowledge.learn_run(moved)
+    knowledge.add_run(moved)
     assert (knowledge.runs_of(None), knowledge.runs_of("e")) == ([], [moved])
     assert (knowledge.runs_named("run"), knowledge.runs_named("run_new")) == ([], [moved])

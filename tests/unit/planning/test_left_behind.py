@@ -8,19 +8,19 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.scan.skipped import MANY
 from harvestd.convention.scan.snapshot import Entry, EntryType, Listing, Snapshot, Tree, TreeKind, TreeState, Version
-from harvestd.planning.left_behind import Fate, Fates, kept_on_record
+from harvestd.planning.left_behind import EntryState, EntryStates, kept_on_record
 
 TREE = Tree("/data", "training_runs", TreeKind.TRAINING)
 RUN = "/data/training_runs/run_1"
 NOW = 1000.0
 
 
-def shown(paths: Iterable[str], state: TreeState = TreeState.PRESENT, unreadable: Iterable[str] = ()) -> Fates:
+def shown(paths: Iterable[str], state: TreeState = TreeState.PRESENT, unreadable: Iterable[str] = ()) -> EntryStates:
     """Return what a scan says that shows these files."""
     made = [RemotePath.parse(path) for path in paths]
     entries = {path: Entry(path, EntryType.FILE, Version(1, 1)) for path in made}
     listing = Listing(TREE, state, entries=entries, unreadable=tuple(RemotePath.parse(each) for each in unreadable))
-    return Fates(Snapshot((listing,), 0))
+    return EntryStates(Snapshot((listing,), 0))
 
 
 def step(number: int, reason: str = 'rule: select.checkpoint = "final"') -> LeftOut:
@@ -29,20 +29,20 @@ def step(number: int, reason: str = 'rule: select.checkpoint = "final"') -> Left
 
 
 @pytest.mark.parametrize(
-    ("place", "fate"),
+    ("place", "state"),
     [
-        (f"{RUN}/training_state/step_1", Fate.THERE),
-        (f"{RUN}/training_state/step_1/model.pt", Fate.THERE),
-        (f"{RUN}/training_state/step_2", Fate.GONE),
-        (f"{RUN}/hidden/a", Fate.UNSEEN),
-        (f"{RUN}/hidden", Fate.UNSEEN),
-        ("/data/training_runs_old/run_1", Fate.UNSEEN),
-        ("/elsewhere", Fate.UNSEEN),
+        (f"{RUN}/training_state/step_1", EntryState.THERE),
+        (f"{RUN}/training_state/step_1/model.pt", EntryState.THERE),
+        (f"{RUN}/training_state/step_2", EntryState.GONE),
+        (f"{RUN}/hidden/a", EntryState.UNSEEN),
+        (f"{RUN}/hidden", EntryState.UNSEEN),
+        ("/data/training_runs_old/run_1", EntryState.UNSEEN),
+        ("/elsewhere", EntryState.UNSEEN),
     ],
 )
-def test_what_a_scan_says_of_a_place(place: str, fate: Fate) -> None:
+def test_what_a_scan_says_of_a_place(place: str, state: EntryState) -> None:
     """Files and the directories above them are there; what may not be listed, or lies in no tree, can't be told."""
-    assert shown(["run_1/training_state/step_1/model.pt"], unreadable=["run_1/hidden"]).of(place) is fate
+    assert shown(["run_1/training_state/step_1/model.pt"], unreadable=["run_1/hidden"]).of(place) is state
 
 
 @pytest.mark.parametrize("state", TreeState)
@@ -55,17 +55,17 @@ def test_a_tree_that_was_not_listed_says_nothing(state: TreeState) -> None:
 
 def test_what_is_gone_is_marked_and_what_is_there_goes() -> None:
     """A line stays until what it is about came home or has another reason; it says since when it is gone."""
-    fates = shown(["run_1/training_state/step_1/model.pt", "run_1/training_state/step_3/model.pt"])
+    states = shown(["run_1/training_state/step_1/model.pt", "run_1/training_state/step_3/model.pt"])
     litter = LeftOut(f"{RUN}/x.tmp", 1, 1, "rule: temporary file")
     before = {"e1": (step(1), step(2), step(3, "another reason")), None: (litter,)}
-    kept = kept_on_record(before, {"e1": (step(3),)}, fates, NOW)
+    kept = kept_on_record(before, {"e1": (step(3),)}, states, NOW)
     assert set(kept) == {"e1"}
     again, marked = kept["e1"]
     assert again == step(3)
     assert (marked.place, marked.reason, marked.gone_at) == (step(2).place, step(2).reason, NOW)
-    later = kept_on_record({"e1": (again, marked)}, {"e1": (step(3),)}, fates, NOW + 5)
+    later = kept_on_record({"e1": (again, marked)}, {"e1": (step(3),)}, states, NOW + 5)
     assert later == {"e1": (step(3), marked)}
-    assert kept_on_record(later, {"e1": (step(2), step(3))}, fates, NOW + 9) == {"e1": (step(2), step(3))}
+    assert kept_on_record(later, {"e1": (step(2), step(3))}, states, NOW + 9) == {"e1": (step(2), step(3))}
 
 
 def test_what_moves_to_another_experiment_is_told_once() -> None:
@@ -77,8 +77,8 @@ def test_many_that_are_gone_are_counted_together() -> None:
     """A run that rotates its checkpoints for months is no more lines than one whose checkpoints are all there."""
     lines: dict[str | None, tuple[LeftOut, ...]] = {}
     for number in range(3 * MANY):
-        fates = shown([f"run_1/training_state/step_{number}/model.pt"])
-        lines = kept_on_record(lines, {"e1": (step(number),)}, fates, NOW + number)
+        states = shown([f"run_1/training_state/step_{number}/model.pt"])
+        lines = kept_on_record(lines, {"e1": (step(number),)}, states, NOW + number)
     assert len(lines["e1"]) <= MANY + 2
     assert sum(each.entries for each in lines["e1"]) == 2 * 3 * MANY
     assert sum(each.size or 0 for each in lines["e1"]) == 10 * 3 * MANY

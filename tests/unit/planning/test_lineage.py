@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from harvestd.convention.metadata.naming import Evidence
+from harvestd.convention.metadata.naming import NamingFacts
 from harvestd.convention.metadata.parse import ConfigFacts
 from harvestd.convention.scan.snapshot import Version
 from harvestd.planning.identity import Lineage, with_parents
@@ -67,6 +67,6 @@ def test_a_long_chain_is_cut_off() -> None:
 
 def test_evidence_takes_the_models_of_all_its_parents() -> None:
     """By the names of their directories, for naming."""
-    evidence = Evidence(ConfigFacts(backbone=checkpoint(A)), base_model=checkpoint(B))
+    evidence = NamingFacts(ConfigFacts(backbone=checkpoint(A)), base_model=checkpoint(B))
     known = {A: [run(A, "a/b")]}
     assert with_parents(evidence, lambda name: known.get(name, []), {}).parents == {A: "b"}

@@ -11,12 +11,12 @@ from harvestd.planning.plan import Plan
 from harvestd.planning.records import FileRecord
 from harvestd.planning.requests import Request, RequestKind
 from harvestd.planning.retention import is_passing, rank
-from harvestd.planning.run_status import Life
+from harvestd.planning.run_status import Liveness
 from support.box_trees import DIRECTORY, MIB, ROOT, Box, Home, T, reasons, targets
 
 RUN = f"training_runs/{T}"
 STATE = f"{DIRECTORY}/training_run/training_state"
-DEAD = Life(idle_for=900.0, gpu_processes=0)
+DEAD = Liveness(idle_for=900.0, gpu_processes=0)
 ROLLING = "rolling: the newest checkpoint, until a newer one is here"
 DIED = "provisional: the run died at step {} without a final checkpoint"
 
@@ -129,7 +129,7 @@ def test_the_rolling_copy_that_is_asked_for_by_hand_stays(box: Box) -> None:
     home = rolling()
     home.settle_all([box])
     place = f"{ROOT}/{RUN}"
-    home.knowledge.learn_request(Request(1, RequestKind.FETCH, box.storage, place, 0.0, {"thing": "step_40"}))
+    home.knowledge.add_request(Request(1, RequestKind.FETCH, box.storage, place, 0.0, {"thing": "step_40"}))
     plan = home.plan(box)
     assert not plan.groups
     home.do(plan, box)
@@ -182,28 +182,28 @@ def finishes(box: Box) -> None:
     box.finish()
 
 
-DEATHS: list[tuple[Callable[[Box], None], Life, str | None]] = [
+DEATHS: list[tuple[Callable[[Box], None], Liveness, str | None]] = [
     (quiet, DEAD, "step_40"),
     (quiet, replace(DEAD, gpu_processes=1), None),
     (quiet, replace(DEAD, gpu_processes=None), None),
     (quiet, replace(DEAD, idle_for=7200), None),
-    (quiet, Life(900, None, frozenset({"gpu-b"})), "step_40"),
-    (quiet, Life(900, 8, frozenset({"gpu-a"}), frozenset({"gpu-a"})), "step_40"),
-    (quiet, Life(900, 8, frozenset({"gpu-a"})), None),
+    (quiet, Liveness(900, None, frozenset({"gpu-b"})), "step_40"),
+    (quiet, Liveness(900, 8, frozenset({"gpu-a"}), frozenset({"gpu-a"})), "step_40"),
+    (quiet, Liveness(900, 8, frozenset({"gpu-a"})), None),
     (logs, DEAD, None),
-    (logs, Life(900, None, frozenset()), None),
+    (logs, Liveness(900, None, frozenset()), None),
     (writes_a_checkpoint, DEAD, None),
     (finishes, DEAD, None),
 ]
 
 
-@pytest.mark.parametrize(("story", "life", "expected"), DEATHS)
+@pytest.mark.parametrize(("story", "liveness", "expected"), DEATHS)
 def test_a_dead_run_leaves_its_newest_whole_checkpoint(
-    story: Callable[[Box], None], life: Life, expected: str | None, box: Box
+    story: Callable[[Box], None], liveness: Liveness, expected: str | None, box: Box
 ) -> None:
     """Dead is what has not moved for long on a host that is gone, ending, or without a GPU process."""
     home = Home()
-    home.life = life
+    home.liveness = liveness
     box.add_checkpoint("step_60", whole=False)
     story(box)
     home.learn(box)
@@ -230,23 +230,23 @@ def test_a_box_is_asked_for_its_processes_only_where_they_decide(
 ) -> None:
     """And not again once the run is known to have died, as long as nothing of it moves."""
     home = Home(Selection(checkpoint=policy))
-    home.life = Life(idle_for=900)
+    home.liveness = Liveness(idle_for=900)
     story(box)
     home.learn(box)
-    assert home.plan(box).asks_for_life is asks
-    home.life = DEAD
+    assert home.plan(box).needs_liveness is asks
+    home.liveness = DEAD
     home.settle_all([box])
-    home.life = Life(idle_for=900)
+    home.liveness = Liveness(idle_for=900)
     plan = home.plan(box)
     assert plan.is_empty
-    assert not plan.asks_for_life
+    assert not plan.needs_liveness
 
 
 def test_of_a_dead_run_an_older_one_comes_where_the_newest_is_torn(box: Box) -> None:
     """A run that lives may still mend it; and where all of them fail, the newest is tried on."""
     home = Home()
     home.failing = {f"{ROOT}/{RUN}/training_state/step_40"}
-    home.life = DEAD
+    home.liveness = DEAD
     home.learn(box)
     assert {path.split("/")[3] for path in targets(home.plan(box)) if "training_state" in path} == {"step_20"}
     home.failing.add(f"{ROOT}/{RUN}/training_state/step_20")
@@ -261,7 +261,7 @@ def test_the_rolling_copy_of_a_dead_run_is_provisional(box: Box) -> None:
     """It is here already: only its reason changes, and changes back when the run goes on."""
     home = rolling()
     home.settle_all([box])
-    home.life = DEAD
+    home.liveness = DEAD
     home.do(home.plan(box), box)
     assert here(home) == {"step_40": {DIED.format(40)}}
     logs(box)
@@ -272,7 +272,7 @@ def test_the_rolling_copy_of_a_dead_run_is_provisional(box: Box) -> None:
 def test_a_final_checkpoint_supersedes_the_provisional_one(box: Box) -> None:
     """And so does a newer provisional one of a run that died twice."""
     home = Home()
-    home.life = DEAD
+    home.liveness = DEAD
     home.settle_all([box])
     box.add_checkpoint("step_60")
     home.settle_all([box])

@@ -49,8 +49,8 @@ def joined(home: Home, first: Box, second: Box, *, final: int | None = None) -> 
     assert known is not None
     info = None if final is None else TrainingInfo(final, None, None)
     known = replace(known, config_hash="c", head="h", final=info)
-    home.knowledge.learn_run(known)
-    home.knowledge.learn_run(replace(known, id="b", storage=second.storage, host=second.name, head=NO_LOG))
+    home.knowledge.add_run(known)
+    home.knowledge.add_run(replace(known, id="b", storage=second.storage, host=second.name, head=NO_LOG))
 
 
 def bring(home: Home, *boxes: Box) -> None:
@@ -162,12 +162,12 @@ def test_checkpoint_that_was_asked_for_comes_with_its_parts() -> None:
     bring(home, first, second)
     assert not filed(home, second)
     place, detail = f"{ROOT}/{RUN}", {"thing": "step_64"}
-    home.knowledge.learn_request(Request(1, RequestKind.FETCH, first.storage, place, 1_763_870_400.0, detail))
-    (asked,) = home.plan(second).asked
+    home.knowledge.add_request(Request(1, RequestKind.FETCH, first.storage, place, 1_763_870_400.0, detail))
+    (asked,) = home.plan(second).request_states
     assert (asked.shown, asked.outstanding) == (True, 1)
     bring(home, first, second)
     assert filed(home, second) == {"step_64/rank_1.pt": "step_64/rank_1.pt"}
-    (asked,) = home.plan(second).asked
+    (asked,) = home.plan(second).request_states
     assert (asked.shown, asked.outstanding, asked.refused) == (True, 0, ())
 
 
@@ -195,7 +195,10 @@ def test_eval_at_the_same_path_of_another_disk_comes(*, shows_run: bool) -> None
         joined(home, first, second)
     else:
         home.learn(first)
-    home.showing = {first.storage: [f"{ROOT}/eval_runs/{T}_gsm8k"], second.storage: [f"{ROOT}/eval_runs/{T}_gsm8k"]}
+    home.connected_storages = {
+        first.storage: [f"{ROOT}/eval_runs/{T}_gsm8k"],
+        second.storage: [f"{ROOT}/eval_runs/{T}_gsm8k"],
+    }
     bring(home, first, second)
     (record,) = home.knowledge.copies(second.storage, f"{ROOT}/{LEAF}/metrics.csv")
     assert "/on_gpu-b/" in str(record.target)

@@ -147,7 +147,7 @@ def test_a_large_file_that_was_touched_is_hashed_first(box: Box, home: Home) -> 
     assert home.plan(box).is_empty
     box.file(f"{FINAL}/optimizer.pt", 50 * MIB, age=3640)
     check = home.plan(box).checks[0]
-    home.knowledge.learn_file(replace(check.record, differs=check.source.version))
+    home.knowledge.add_file(replace(check.record, differs=check.source.version))
     plan = home.plan(box)
     assert set(targets(plan)) == {f"{FINAL}/optimizer.pt"}
     assert not plan.checks
@@ -346,7 +346,7 @@ def test_two_logs_of_one_place_are_never_both_followed(home: Home, box: Box) -> 
     box.add_run(copy)
     home.learn(box)
     first, second = home.knowledge.runs()
-    home.knowledge.learn_run(replace(second, experiment=first.experiment))
+    home.knowledge.add_run(replace(second, experiment=first.experiment))
     plan = home.plan(box)
     assert len([path for path in targets(plan) if path.endswith("train_log.jsonl")]) == 1
     left = {path: reasons(plan, path) for path in (LOG, f"{copy}/logs/train_log.jsonl")}

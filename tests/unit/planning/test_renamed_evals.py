@@ -46,7 +46,7 @@ def evaluated() -> tuple[Box, Home, EvalsOnHost]:
 def looked(evals: EvalsOnHost, box: Box) -> list[RenamedEval]:
     """Return what the next scan makes candidates."""
     snapshot = box.snapshot()
-    return evals.looked(survey(snapshot, Selection()).evals, snapshot)
+    return evals.record_scan(survey(snapshot, Selection()).evals, snapshot)
 
 
 def moved(box: Box, home: Home, found: list[RenamedEval]) -> list[str]:
@@ -54,7 +54,7 @@ def moved(box: Box, home: Home, found: list[RenamedEval]) -> list[str]:
     snapshot = box.snapshot()
     files = moved_evals(found, survey(snapshot, Selection()).evals, snapshot, box.storage, home.knowledge)
     for file in files:
-        home.knowledge.learn_file(file)
+        home.knowledge.add_file(file)
     return sorted(file.place.removeprefix(f"{ROOT}/") for file in files)
 
 

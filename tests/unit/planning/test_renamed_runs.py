@@ -84,7 +84,7 @@ def test_only_what_a_scan_surely_does_not_show_has_vanished() -> None:
     box.add_run()
     home.learn(box)
     (record,) = home.knowledge.runs()
-    home.knowledge.learn_run(replace(record, config_hash="config"))
+    home.knowledge.add_run(replace(record, config_hash="config"))
 
     def vanished(snapshot: Snapshot) -> Sequence[RunRecord]:
         found = vanished_runs(survey(snapshot, Selection()), snapshot, box.storage, home.knowledge)

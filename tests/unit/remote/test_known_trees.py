@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind, TreeState, Version
 from harvestd.remote.api import Limits
-from harvestd.remote.probe.decode import ScanEnd, ScanPart, TreeNews
+from harvestd.remote.probe.decode import ScanEnd, ScanPart, TreeUpdate
 from harvestd.remote.probe.decode_records import BrokenAnswer
 from harvestd.remote.probe.known_trees import RemoteIndex
 
 TREES = (Tree("/r", "training_runs", TreeKind.TRAINING), Tree("/r", "eval_runs", TreeKind.EVAL))
-PRESENT = ScanEnd(1, 10, tuple(TreeNews(n, TreeState.PRESENT, 7, "ext4") for n in range(2)))
+PRESENT = ScanEnd(1, 10, tuple(TreeUpdate(n, TreeState.PRESENT, 7, "ext4") for n in range(2)))
 NOTHING = ScanEnd(2, 20, ())
 
 
@@ -87,7 +87,7 @@ def test_absent_tree_is_empty() -> None:
     known = RemoteIndex(TREES, Limits())
     known.take(part(changed=(entry("a"),)))
     known.complete(PRESENT)
-    snapshot = looked(known, ScanEnd(2, 20, (TreeNews(0, TreeState.NO_ROOT, 0, ""),)))
+    snapshot = looked(known, ScanEnd(2, 20, (TreeUpdate(0, TreeState.NO_ROOT, 0, ""),)))
     assert snapshot.changed
     assert snapshot.listings[0].entries == {}
     assert snapshot.listings[0].state is TreeState.NO_ROOT

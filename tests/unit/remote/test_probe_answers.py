@@ -9,7 +9,7 @@ from harvestd.convention import paths
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.snapshot import Entry, EntryType, Tree, TreeKind, TreeState, Version
 from harvestd.remote.api import Limits
-from harvestd.remote.probe.decode import ScanEnd, ScanPart, TreeNews, scan_end, scan_part
+from harvestd.remote.probe.decode import ScanEnd, ScanPart, TreeUpdate, scan_end, scan_part
 from harvestd.remote.probe.decode_records import BrokenAnswer
 from harvestd.remote.probe.known_trees import RemoteIndex
 from harvestd.remote.probe.program import folders
@@ -69,7 +69,7 @@ def test_what_is_unreadable_is_kept_as_it_is_while_nothing_of_it_changes() -> No
     """A file that changes beside 10,000 unreadable ones does not have them gone through again."""
     known = RemoteIndex((TREE,), Limits())
     names = tuple(f"secret/{number:05}" for number in range(10_000))
-    end = ScanEnd(1, 1, (TreeNews(0, TreeState.PRESENT, 1, "ext4"),))
+    end = ScanEnd(1, 1, (TreeUpdate(0, TreeState.PRESENT, 1, "ext4"),))
     for start in range(0, len(names), 2_000):
         known.take(part(shut=names[start : start + 2_000]))
     known.complete(end)
@@ -84,7 +84,7 @@ def test_what_is_unreadable_is_kept_as_it_is_while_nothing_of_it_changes() -> No
     known.complete(end)
     (third,) = known.snapshot().listings
     assert set(third.unreadable) == {*map(RemotePath.parse, names[1:]), RemotePath(("new",))}
-    known.complete(ScanEnd(1, 1, (TreeNews(0, TreeState.NO_TREE, 0, ""),)))
+    known.complete(ScanEnd(1, 1, (TreeUpdate(0, TreeState.NO_TREE, 0, ""),)))
     assert known.snapshot().listings[0].unreadable == ()
 
 

@@ -61,12 +61,12 @@ def experiment(tmp_path: Path) -> Analysed:
 
 def test_readme_and_pictures_read_the_same_evals(experiment: Analysed) -> None:
     """Settings, steps, means, n and places are equal, whichever way a file came to be read."""
-    said = facts_of(experiment)
+    given = facts_of(experiment)
     drawn = read_experiment(experiment.directory)
-    assert list(said.evals.evals) == read_evals(drawn)
-    assert said.training is not None
-    assert said.training.last_step == drawn.log.last_step
-    for key, (value, step) in said.training.last.items():
+    assert list(given.evals.evals) == read_evals(drawn)
+    assert given.training is not None
+    assert given.training.last_step == drawn.log.last_step
+    for key, (value, step) in given.training.last.items():
         assert (value, step) == (drawn.log.series(key).values[-1], drawn.log.series(key).steps[-1])
 
 
@@ -159,7 +159,7 @@ async def step_heard(log: bytes) -> int | None:
     record = FileRecord(
         "fs-1", "/box/run/logs/train_log.jsonl", target, "gpu-a", "e1", Kind.TRAIN_LOG, version, len(log), "", 1.0, ""
     )
-    await stepping.heard(record, log, version)
+    await stepping.record_lines(record, log, version)
     return catalogue.run.step
 
 
@@ -219,11 +219,11 @@ SETTINGS = ("temperature", "top_p", "num_return_sequences", "subset_frac", "eval
 
 
 @pytest.mark.parametrize("around", AROUND)
-@pytest.mark.parametrize("said", VALUES)
-def test_planner_readme_and_pictures_read_a_configuration_alike(tmp_path: Path, around: bytes, said: bytes) -> None:
+@pytest.mark.parametrize("given", VALUES)
+def test_planner_readme_and_pictures_read_a_configuration_alike(tmp_path: Path, around: bytes, given: bytes) -> None:
     """Whatever form a value has: one reader reads it, and the scripts find what that found."""
     experiment = Analysed(tmp_path)
-    run = around % b"\n".join((b"total_steps: 3", b"total_steps: " + said, b"gns_probe:\n  window_size: " + said))
+    run = around % b"\n".join((b"total_steps: 3", b"total_steps: " + given, b"gns_probe:\n  window_size: " + given))
     config = experiment.directory / "training_run" / "config.yaml"
     config.parent.mkdir()
     config.write_bytes(run)
@@ -231,7 +231,7 @@ def test_planner_readme_and_pictures_read_a_configuration_alike(tmp_path: Path, 
     leaf = evals / "results" / "step_final"
     leaf.mkdir(parents=True)
     (leaf / "metrics.csv").write_text("pass@1\n1\n")
-    told = around % b"\n".join(name.encode() + b": " + said for name in SETTINGS)
+    told = around % b"\n".join(name.encode() + b": " + given for name in SETTINGS)
     (evals / "eval_config.yaml").write_bytes(told)
     readme = facts_of(experiment)
     drawn = read_experiment(experiment.directory)
@@ -253,10 +253,10 @@ def total_steps(config: bytes) -> int | None:
 def setting(config: bytes) -> Setting:
     """Return what the planner's reader takes from an eval's configuration."""
     try:
-        said = parse_eval_config(config)
+        given = parse_eval_config(config)
     except InvalidFacts:
         return Setting(None, None, None, None, None)
-    return Setting(said.dataset, said.temperature, said.top_p, said.generations, said.subset)
+    return Setting(given.dataset, given.temperature, given.top_p, given.generations, given.subset)
 
 
 @pytest.mark.parametrize(

@@ -128,8 +128,8 @@ def test_older_probe_knows_no_window(tmp_path: Path) -> None:
 def test_numbers_and_steps_are_told_from_words() -> None:
     """A number is finite and measurable; a step is whole, and not below 0."""
     words: tuple[object, ...] = ("NA", None, [], True, "nan", math.inf)
-    assert [number(said) for said in ("0.5", 2, *words)] == [0.5, 2, *[None] * 6]
-    assert [whole(said) for said in (3, 4.0, "5", -1, 2.5, 1e20)] == [3, 4, 5, None, None, None]
+    assert [number(given) for given in ("0.5", 2, *words)] == [0.5, 2, *[None] * 6]
+    assert [whole(given) for given in (3, 4.0, "5", -1, 2.5, 1e20)] == [3, 4, 5, None, None, None]
 
 
 def test_means_leave_out_what_is_blank(tmp_path: Path) -> None:

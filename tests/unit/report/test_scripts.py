@@ -75,8 +75,8 @@ def test_table_of_pass_rates(experiment: Analysed) -> None:
     experiment.evaluate(EvalSpec(RUN, questions=4), [10])
     (leaf,) = experiment.directory.rglob("metrics.csv")
     leaf.write_text("q_idx,pass_rate,pass@1\n0,0.5,1\n1,0.25,0\n2,0.75,1\n3,0.5,0\n")
-    said = experiment.run("complete_pass_plot").splitlines()
-    assert said[:2] == [
+    output = experiment.run("complete_pass_plot").splitlines()
+    assert output[:2] == [
         "eval                                    step  n  pass rate  std. error",
         "gsm8k_r1_template, T 0.7, top-p 1, r 8    10  4     0.5000      0.0884",
     ]
@@ -123,9 +123,9 @@ def test_probes_of_entropy_are_drawn(experiment: Analysed) -> None:
             for n in range(1, 30)
         )
     )
-    said = experiment.run("entropy_probe_analysis")
+    output = experiment.run("entropy_probe_analysis")
     for key in ("gns_B_simple", "simple_entropy_delta_h_predicted", "entropy_probe_delta_h"):
-        assert f"\n{key} " in said
+        assert f"\n{key} " in output
     kept(experiment, "probes")
 
 
@@ -184,8 +184,8 @@ def test_names_with_signs_are_text(tmp_path: Path, script: str) -> None:
         log.write('{"step": 31, "loss": 1e99, "gns_mu": -1e99, "gns_window_size": 16, "kl": 1e-300}\n')
         log.write('{"step": 999999999, "loss": 1e300, "r_mean": 1e308}\n')
     experiment.evaluate(EvalSpec(RUN, dataset="_$x^{$_" + "y" * 60, questions=5), [10])
-    said = experiment.run(script)
-    assert "\x1b" not in said
+    output = experiment.run(script)
+    assert "\x1b" not in output
     png_size(experiment.picture(script))
     kept(experiment, "signs")
 

@@ -7,7 +7,7 @@ from msgspec import structs
 from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.model import LeftOut
 from harvestd.planning.plan import Plan
-from harvestd.planning.run_status import Life
+from harvestd.planning.run_status import Liveness
 from harvestd.safety.accounting import not_here
 from harvestd.safety.inputs import NoMemo, NotHere
 from support.box_trees import ROOT
@@ -89,11 +89,11 @@ def test_a_dead_run_leaves_its_last_line() -> None:
     scene.home.follow(f"{ROOT}/{LOG}", plan, scene.box, torn=LINE)
     unknown = scene.home.plan(scene.box, 1000.0)
     assert not unknown.follows
-    scene.home.life = Life(idle_for=900.0, gpu_processes=None)
+    scene.home.liveness = Liveness(idle_for=900.0, gpu_processes=None)
     asking = scene.home.plan(scene.box, 1000.0)
-    assert asking.asks_for_life
+    assert asking.needs_liveness
     assert not asking.follows
-    scene.home.life = Life(idle_for=900.0, gpu_processes=0)
+    scene.home.liveness = Liveness(idle_for=900.0, gpu_processes=0)
     (follow,) = scene.home.plan(scene.box, 1000.0).follows
     assert follow.whole
     assert follow.size == LINE

@@ -14,7 +14,7 @@ from harvestd.convention.scan.snapshot import TreeState
 from harvestd.planning.requests import RequestKind
 from harvestd.safety.check import judge
 from harvestd.safety.inputs import Carrier, CarrierState, Checkout, Circumstances, Damaged, Evidence, Outside
-from harvestd.safety.verdict import Answer, ReasonKind
+from harvestd.safety.verdict import ReasonKind, VerdictAnswer
 from support.box_trees import EVALS, MIB, ROOT, TRAINING, T
 from support.judged_boxes import DISK, EVAL, LEAF, NOBODY, RUN, Scene, drained, sizes
 
@@ -38,11 +38,11 @@ class Situation:
     losses: frozenset[LossKind] = frozenset()
 
     @property
-    def answer(self) -> Answer:
+    def answer(self) -> VerdictAnswer:
         """What it has to come to."""
         if self.reasons:
-            return Answer.NOT_SAFE
-        return Answer.SAFE_EXCEPT if self.losses else Answer.SAFE
+            return VerdictAnswer.NOT_SAFE
+        return VerdictAnswer.SAFE_EXCEPT if self.losses else VerdictAnswer.SAFE
 
 
 def unsafe(name: str, change: Change, *reasons: ReasonKind, losing: LossKind | None = None) -> Situation:
@@ -147,7 +147,7 @@ def take_away(scene: Scene) -> None:
     (experiment,) = scene.home.knowledge.experiments()
     for file in list(scene.home.knowledge.files_of(experiment.id)):
         scene.home.knowledge.forget_file(file)
-    scene.home.knowledge.learn_experiment(replace(experiment, gone=True))
+    scene.home.knowledge.add_experiment(replace(experiment, gone=True))
 
 
 def step_20(scene: Scene) -> None:
@@ -228,7 +228,7 @@ SITUATIONS = (
     unsafe("looked at in part", setting(whole=False), R.NOT_LOOKED_AT),
     unsafe("looked at long ago", setting(age=600.0), R.NOT_LOOKED_AT),
     unsafe("the age of the look is no number", setting(age=float("nan")), R.NOT_LOOKED_AT),
-    unsafe("not asked about itself", setting(told=None), R.NOT_LOOKED_AT),
+    unsafe("not asked about itself", setting(circumstances=None), R.NOT_LOOKED_AT),
     unsafe("names that can't be used", setting(rejected=2), R.NOT_LOOKED_AT),
     unsafe("a directory that may not be listed", lambda s: s.box.shut(f"{RUN}/more"), R.NOT_LOOKED_AT),
     unsafe(
@@ -392,7 +392,12 @@ SITUATIONS = (
     unsafe("a copy under way", telling(transfers=1), R.TRANSFERS),
     unsafe("a transfer of ours", setting(transfers=1), R.TRANSFERS),
     unsafe(
-        "a box that can say nothing", setting(told=STRANGER), R.GPU_BUSY, R.LOGGED_IN, R.TRANSFERS, R.LOSSES_UNKNOWN
+        "a box that can say nothing",
+        setting(circumstances=STRANGER),
+        R.GPU_BUSY,
+        R.LOGGED_IN,
+        R.TRANSFERS,
+        R.LOSSES_UNKNOWN,
     ),
     # quiet
     unsafe("the minute between two runs of a sweep", setting(quiet=60.0), R.NOT_QUIET),
@@ -464,14 +469,14 @@ def test_every_reason_and_every_loss_is_in_the_table() -> None:
 def test_a_link_is_lost_with_what_the_host_can_tell_of_it() -> None:
     """The loss names the link and what it leads to; its size is the target's, and unknown where nothing is there."""
     scene = drained()
-    for name, told in (
+    for name, circumstances in (
         ("a", None),
         ("b", LinkTarget("/mnt/x", "/data/x", size=700)),
         ("c", LinkTarget("/mnt/x", "/mnt/x", there=False)),
     ):
         scene.box.link(f"{RUN}/{name}", "/mnt/x")
-        if told is not None:
-            scene.links[f"{ROOT}/{RUN}/{name}"] = told
+        if circumstances is not None:
+            scene.links[f"{ROOT}/{RUN}/{name}"] = circumstances
     assert [(loss.what.partition(f"{RUN}/")[2], loss.size) for loss in scene.verdict().losses] == [
         ("a -> /mnt/x", None),
         ("b -> /data/x", 700),
@@ -506,8 +511,8 @@ def test_whoever_accepts_checkpoints_accepts_those_that_were_evaluated() -> None
 
 def test_nothing_known_is_not_safe() -> None:
     """Evidence that nobody filled in speaks against the box."""
-    assert judge(Evidence()).answer is Answer.NOT_SAFE
-    assert judge(Evidence(connected=True)).answer is Answer.NOT_SAFE
+    assert judge(Evidence()).answer is VerdictAnswer.NOT_SAFE
+    assert judge(Evidence(connected=True)).answer is VerdictAnswer.NOT_SAFE
 
 
 def test_sizes_are_told() -> None:
@@ -551,7 +556,7 @@ def test_accepted_losses_do_not_stand_in_the_way() -> None:
     scene.accepted = frozenset({L.CHECKPOINTS})
     verdict = scene.verdict()
     assert verdict.is_safe
-    assert verdict.answer is Answer.SAFE_EXCEPT
+    assert verdict.answer is VerdictAnswer.SAFE_EXCEPT
     scene.tell(outside=Outside(1, 5))
     assert not scene.verdict().is_safe
 
@@ -590,9 +595,9 @@ def test_a_box_of_strangers_is_no_comfort() -> None:
     """Each thing that a box can't say counts against it alone."""
     for name in ("gpu_processes", "log_ins", "transfers", "outside", "checkouts"):
         scene = drained()
-        scene.told = replace(NOBODY, **{name: None})
-        assert scene.verdict().answer is Answer.NOT_SAFE, name
-    assert drained().verdict().answer is Answer.SAFE, T
+        scene.circumstances = replace(NOBODY, **{name: None})
+        assert scene.verdict().answer is VerdictAnswer.NOT_SAFE, name
+    assert drained().verdict().answer is VerdictAnswer.SAFE, T
 
 
 @pytest.mark.parametrize(
@@ -610,7 +615,7 @@ def test_what_the_convention_does_not_know_is_lost_by_name(stray: str) -> None:
     scene = drained()
     scene.box.file(stray)
     verdict = scene.verdict()
-    assert verdict.answer is Answer.SAFE_EXCEPT
+    assert verdict.answer is VerdictAnswer.SAFE_EXCEPT
     assert [loss.kind for loss in verdict.losses] == [LossKind.OUTSIDE_FILES]
     assert stray.split("/")[1] in verdict.losses[0].what
 
@@ -622,26 +627,28 @@ def test_programs_that_carry_files_are_named_and_may_be_passed_over() -> None:
         Carrier("rclone", 412, CarrierState.UNSENT),
         Carrier("rsync", 7, CarrierState.UNKNOWN),
     )
-    scene.told = replace(scene.told or NOBODY, transfers=3, carriers=carriers)
+    scene.circumstances = replace(scene.circumstances or NOBODY, transfers=3, carriers=carriers)
     (reason,) = scene.verdict().reasons
     assert reason.kind is R.TRANSFERS
     assert all(word in reason.detail for word in ("3 programs", "rclone", "412", "rsync", "verdict.ignore_programs"))
-    told = scene.told
-    scene.told = told.without({"rclone"})
+    circumstances = scene.circumstances
+    scene.circumstances = circumstances.without({"rclone"})
     (reason,) = scene.verdict().reasons
     assert "2 programs" in reason.detail
     assert "rclone" not in reason.detail
-    scene.told = replace(told, transfers=2).without({"rclone", "rsync"})
+    scene.circumstances = replace(circumstances, transfers=2).without({"rclone", "rsync"})
     assert scene.verdict().is_safe
 
 
 def test_what_could_not_be_looked_through_is_named() -> None:
     """A reason that only time or a person can end says where."""
     scene = drained()
-    told = scene.told or NOBODY
-    scene.told = replace(told, outside=Outside(0, 0, whole=False, missed="/home/a/data was not reached within 120 s"))
+    circumstances = scene.circumstances or NOBODY
+    scene.circumstances = replace(
+        circumstances, outside=Outside(0, 0, whole=False, missed="/home/a/data was not reached within 120 s")
+    )
     assert "/home/a/data" in scene.verdict().reasons[0].detail
-    scene.told = replace(told, checkouts=None, unclear="git gave no answer in time on /home/a/code")
+    scene.circumstances = replace(circumstances, checkouts=None, unclear="git gave no answer in time on /home/a/code")
     assert "/home/a/code" in scene.verdict().reasons[0].detail
 
 

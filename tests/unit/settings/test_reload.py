@@ -55,17 +55,17 @@ async def test_the_same_mistake_is_told_once_and_again_to_who_asks(tmp_path: Pat
     """Saving a file that stays wrong in the same way is no news; another mistake is, and so is the answer to HUP."""
     loader = Loader(problem="is wrong")
     file = tmp_path / "harvestd.toml"
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         async with following(loader, file) as reloading:
-            await until(lambda: len(events(said, "config.rejected")) == 1)
+            await until(lambda: len(events(event_log, "config.rejected")) == 1)
             file.write_text("again")
             await until(lambda: loader.calls == 2)
             loader.problem = "is wrong in another way"
-            reloading.ask()
-            await until(lambda: len(events(said, "config.rejected")) == 2)
-            reloading.ask()
-            await until(lambda: len(events(said, "config.rejected")) == 3)
-    told = [one["problems"] for one in events(said, "config.rejected")]
+            reloading.request()
+            await until(lambda: len(events(event_log, "config.rejected")) == 2)
+            reloading.request()
+            await until(lambda: len(events(event_log, "config.rejected")) == 3)
+    told = [one["problems"] for one in events(event_log, "config.rejected")]
     assert told == [["file: key: is wrong"], *[["file: key: is wrong in another way"]] * 2]
     assert loader.adopted == []
 
@@ -74,14 +74,14 @@ async def test_what_was_saved_before_it_was_watched_is_noticed(tmp_path: Path) -
     """Between reading the file and watching it nothing is missed, and what is the same is not handed on twice."""
     loader = Loader(settings=Settings(poll=Poll(interval=timedelta(seconds=3))))
     file = tmp_path / "harvestd.toml"
-    with structlog.testing.capture_logs() as said:
+    with structlog.testing.capture_logs() as event_log:
         async with following(loader, file):
             await until(lambda: loader.adopted == [loader.settings])
             file.write_text("a comment")
             (tmp_path / "another").write_text("of no interest")
             await until(lambda: loader.calls == 2)
     assert len(loader.adopted) == 1
-    assert [one["changed"] for one in events(said, "config.reloaded")] == [("poll.interval",)]
+    assert [one["changed"] for one in events(event_log, "config.reloaded")] == [("poll.interval",)]
 
 
 @pytest.mark.parametrize("error", [OSError("quota"), WatchfilesRustInternalError("no descriptors")], ids=["os", "rust"])

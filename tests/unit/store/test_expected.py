@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harvestd.convention.paths import LocalPath
-from harvestd.store.checksums import standing
+from harvestd.store.checksums import verify_hashes
 from harvestd.store.root import DataRoot
 from support.data_root import watch_syncs
 
@@ -25,7 +25,7 @@ def test_only_the_expected_content_stands(tmp_path: Path) -> None:
         (tmp_path / "exp" / "link").symlink_to("same")
         names = ("same", "other", "absent", "link", "same/below")
         expected = [(LocalPath.parse(f"exp/{name}"), digest(b"1")) for name in names]
-        assert standing(root, expected) == [True, False, False, False, False]
+        assert verify_hashes(root, expected) == [True, False, False, False, False]
 
 
 def test_what_stands_is_synced_with_the_way_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,5 +36,5 @@ def test_what_stands_is_synced_with_the_way_to_it(tmp_path: Path, monkeypatch: p
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "b").write_bytes(b"2")
         synced = watch_syncs(monkeypatch, tmp_path)
-        standing(root, [(LocalPath.parse("exp/leaf/a"), digest(b"1")), (LocalPath.parse("other/b"), digest(b"1"))])
+        verify_hashes(root, [(LocalPath.parse("exp/leaf/a"), digest(b"1")), (LocalPath.parse("other/b"), digest(b"1"))])
         assert synced == ["/exp/leaf/a", "", "/exp", "/exp/leaf"]

@@ -11,7 +11,7 @@ import pytest
 from harvestd import failpoints
 from harvestd.convention.paths import LocalPath
 from harvestd.store.move import make_link, pointed
-from harvestd.store.remove import all_stand, remove
+from harvestd.store.remove import all_sizes_match, remove
 from harvestd.store.root import DataRoot
 from support.data_root import publish_one, tree
 
@@ -96,12 +96,12 @@ def test_the_marker_goes_first(root: DataRoot) -> None:
 def test_all_stand_or_not(root: DataRoot) -> None:
     """A file that is missing, of another size, or behind a link does not stand."""
     sizes = [(path, len(path.name)) for path in FILES]
-    assert all_stand(root, sizes)
-    assert not all_stand(root, [*sizes, (FILES[0], 1)])
-    assert not all_stand(root, [(STEP / "none", 0)])
+    assert all_sizes_match(root, sizes)
+    assert not all_sizes_match(root, [*sizes, (FILES[0], 1)])
+    assert not all_sizes_match(root, [(STEP / "none", 0)])
     (root.path / str(STEP) / "model").rename(root.path / "moved")
     (root.path / str(STEP) / "model").symlink_to("../../../moved")
-    assert not all_stand(root, sizes)
+    assert not all_sizes_match(root, sizes)
 
 
 def test_where_a_link_points(root: DataRoot) -> None:

@@ -31,7 +31,7 @@ def fail(message: str) -> NoReturn:
     raise RuntimeError(message)
 
 
-def said(file: Path, form: Format, monkeypatch: pytest.MonkeyPatch, journal: str = "") -> list[str]:
+def event_log(file: Path, form: Format, monkeypatch: pytest.MonkeyPatch, journal: str = "") -> list[str]:
     """Return the lines of three events, one with a traceback, written to `file` while `journal` (it) is its own."""
     with file.open("w") as stream:
         found = os.fstat(stream.fileno())
@@ -48,14 +48,14 @@ def said(file: Path, form: Format, monkeypatch: pytest.MonkeyPatch, journal: str
 
 def test_the_journal_hears_each_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number before each line is syslog's, and what follows is the JSON that it always was."""
-    lines = said(tmp_path / "out", "auto", monkeypatch)
+    lines = event_log(tmp_path / "out", "auto", monkeypatch)
     assert [line[:3] for line in lines] == ["<6>", "<4>", "<3>"]
     assert [json.loads(line[3:])["event"] for line in lines] == ["service.started", "host.lost", "log.forwarded"]
 
 
 def test_all_lines_of_a_traceback_have_the_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The journal reads line by line: readable lines keep their level to the last."""
-    lines = said(tmp_path / "out", "console", monkeypatch)
+    lines = event_log(tmp_path / "out", "console", monkeypatch)
     assert len(lines) > 4
     assert [line[:3] for line in lines] == ["<6>", "<4>", *["<3>"] * (len(lines) - 2)]
 
@@ -63,4 +63,4 @@ def test_all_lines_of_a_traceback_have_the_level(tmp_path: Path, monkeypatch: py
 def test_nobody_else_sees_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that was inherited, or that makes no sense, does not mean the journal."""
     for journal in ("1:1", "nonsense", ":"):
-        assert all(line.startswith("{") for line in said(tmp_path / "out", "json", monkeypatch, journal))
+        assert all(line.startswith("{") for line in event_log(tmp_path / "out", "json", monkeypatch, journal))

@@ -23,7 +23,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.json_text import json_text
 from harvestd.telemetry import events
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.log import Format, Level, configure, get_logger, speak_through_logging, told_together
+from harvestd.telemetry.log import Format, Level, batched_events, configure, get_logger, speak_through_logging
 
 Told = list[dict[str, object]]
 
@@ -295,12 +295,12 @@ def test_what_is_told_together_is_written_in_one_go() -> None:
             return len(text)
 
     configure("json", stream=Stream())
-    with told_together():
+    with batched_events():
         for attempt in range(3):
             get_logger().info(Event.HOST_CONNECTED, attempt=attempt)
-    with suppress(RuntimeError), told_together():
+    with suppress(RuntimeError), batched_events():
         get_logger().info(Event.HOST_CONNECTED, attempt=3)
-        with told_together():
+        with batched_events():
             get_logger().info(Event.HOST_CONNECTED, attempt=4)
         assert len(written) == 1
         fail("after two events")
@@ -313,7 +313,7 @@ def test_what_is_told_together_is_written_in_one_go() -> None:
 def test_together_changes_nothing_where_another_program_keeps_the_log() -> None:
     """A library says its events through the program's own logging."""
     speak_through_logging()
-    with told_together():
+    with batched_events():
         get_logger().info(Event.HOST_CONNECTED)
 
 
@@ -375,7 +375,7 @@ def test_every_event_is_named_in_one_form_and_says_when_it_is_raised() -> None:
     members = [node for node in body if isinstance(node, ast.Assign)]
     assert len(members) == len(names)
     for member in members:
-        said = body[body.index(member) + 1]
-        assert isinstance(said, ast.Expr)
-        assert isinstance(said.value, ast.Constant)
-        assert "Fields:" in str(said.value.value)
+        described = body[body.index(member) + 1]
+        assert isinstance(described, ast.Expr)
+        assert isinstance(described.value, ast.Constant)
+        assert "Fields:" in str(described.value.value)

@@ -11,7 +11,7 @@ from harvestd.catalogue import queries
 from harvestd.catalogue.state_dir import problem_with
 from harvestd.cli import completion
 from harvestd.cli.daemon import daemon_pid
-from harvestd.cli.errors import run_interruptible, tell_warning
+from harvestd.cli.errors import print_warning, run_interruptible
 from harvestd.cli.flags import Flags, config_of, settings_of, with_flags, with_json, written_settings
 from harvestd.cli.output.page import Page, print_json
 from harvestd.cli.output.units import count
@@ -151,7 +151,7 @@ def check(flags: Flags, *, as_json: bool) -> ExitCode:
     else:
         Page().line(f"{config}: ok, {count(hosts, 'host')}")
         for warning in warnings:
-            tell_warning(str(warning))
+            print_warning(str(warning))
     return ExitCode.CONFIGURATION if problems else ExitCode.OK
 
 
@@ -167,7 +167,7 @@ async def _written_down(settings: Settings) -> tuple[int, tuple[Problem, ...]]:
     targets = TargetsFiles(settings.targets)
     problems: tuple[Problem, ...] = ()
     try:
-        await targets.ask()
+        await targets.query()
     except BadTargets as e:
         problems = e.problems
     hosts = merged(StaticHosts(settings.hosts).hosts, targets.hosts)
@@ -207,7 +207,7 @@ def forget_key(flags: Flags, host: str, *, as_json: bool) -> None:
             Page().line(f"the host key of {identity} is forgotten; the next connection keeps the one that it sees")
         pid = daemon_pid(settings)
         if pid:
-            tell_warning(
+            print_warning(
                 "a running daemon leaves a refused host alone for a while", f"`kill -USR1 {pid}` makes it try now"
             )
     elif identity in {f"{StaticHosts.name}:{each.name}" for each in settings.hosts}:

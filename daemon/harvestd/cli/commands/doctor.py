@@ -19,7 +19,7 @@ from harvestd.catalogue import queries
 from harvestd.catalogue.state_dir import problem_with
 from harvestd.cli import completion
 from harvestd.cli.daemon import daemon_pid
-from harvestd.cli.errors import run_interruptible, tell_warning
+from harvestd.cli.errors import print_warning, run_interruptible
 from harvestd.cli.flags import Flags, settings_of, with_flags, with_json
 from harvestd.cli.output import units
 from harvestd.cli.output.page import Column, Page, Styled, print_json
@@ -273,7 +273,7 @@ def doctor(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
     else:
         _write(Page(), examined)
         if not catalogue_is_read:
-            tell_warning("no host was tried: the kept host keys can't be read")
+            print_warning("no host was tried: the kept host keys can't be read")
     return ExitCode.OK if all(each.ok for each in examined) else ExitCode.PARTIAL
 
 

@@ -15,7 +15,7 @@ import click
 
 from harvestd.cli.completion import hosts
 from harvestd.cli.daemon import Absent, DaemonClient
-from harvestd.cli.errors import answering, tell_warning
+from harvestd.cli.errors import answering, print_warning
 from harvestd.cli.flags import Flags, settings_of, span, with_flags, with_json
 from harvestd.cli.output.page import Page, print_json
 from harvestd.errors import ExitCode, Fatal
@@ -32,15 +32,15 @@ Exit codes: 0 (Ctrl-C too), 7 no daemon runs.
   and what it is about: host, run_id, path, …
 """
 
-Said = dict[str, Any]
+Received = dict[str, Any]
 Filters = Mapping[str, Any]
 """By the name of their option; the values are texts."""
 
 
-class Teller(Protocol):
+class EventSource(Protocol):
     """The part of `DaemonClient` that is used here."""
 
-    def events(self, *, follow: bool = False, since: int | None = None, **filters: str) -> Iterator[Said]:
+    def events(self, *, follow: bool = False, since: int | None = None, **filters: str) -> Iterator[Received]:
         """Yield events."""
 
 
@@ -65,7 +65,7 @@ def events(
     line = renderer_for("json" if as_json else flags.log_format, sys.stdout)
     wanted = {name: value for name, value in filters.items() if value}
     try:
-        for event in heard(client, newest, since, wanted, follow=follow):
+        for event in received_events(client, newest, since, wanted, follow=follow):
             told = {key: value for key, value in event.items() if key != "id"}
             _write(str(line(None, str(event.get("level", "")), told)))
     except KeyboardInterrupt:
@@ -73,7 +73,9 @@ def events(
     return ExitCode.OK
 
 
-def heard(client: Teller, newest: int, lately: timedelta, filters: Filters, *, follow: bool) -> Iterator[Said]:
+def received_events(
+    client: EventSource, newest: int, lately: timedelta, filters: Filters, *, follow: bool
+) -> Iterator[Received]:
     """Yield the newest events, `newest` at most and from the span `lately`, and with `follow` all later ones.
 
     Raise `Fatal` (7) where no daemon answers at first.
@@ -92,21 +94,21 @@ def heard(client: Teller, newest: int, lately: timedelta, filters: Filters, *, f
         yield from _further(client, remembered, filters)
 
 
-def _further(client: Teller, remembered: list[Said], filters: Filters) -> Iterator[Said]:
+def _further(client: EventSource, remembered: list[Received], filters: Filters) -> Iterator[Received]:
     # RFC 3339 in UTC with a fixed number of digits: such texts sort by time.
     last, number = (remembered[-1]["timestamp"], remembered[-1]["id"]) if remembered else ("", None)
-    is_told = False
+    is_reported = False
     while True:
         try:
             for event in client.events(follow=True, since=number, **filters):
-                is_told = False
+                is_reported = False
                 if number is not None or event["timestamp"] > last:
                     last = event["timestamp"]
                     yield event
         except Absent:
-            if not is_told:
-                tell_warning("no daemon answers; its events go on here once it does")
-            is_told = True
+            if not is_reported:
+                print_warning("no daemon answers; its events go on here once it does")
+            is_reported = True
         # Another process numbers its events from the start again: its past ones are compared by time.
         number = None
         time.sleep(_AGAIN)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from harvestd.catalogue import queries
 from harvestd.cli import completion, show_details
-from harvestd.cli.errors import run_interruptible, tell_warning
+from harvestd.cli.errors import print_warning, run_interruptible
 from harvestd.cli.flags import Flags, settings_of, with_flags, with_json
 from harvestd.cli.output import units
 from harvestd.cli.output.hosts_runs import cell_of
@@ -18,11 +18,11 @@ from harvestd.cli.output.page import Column, Page, Row, Styled, print_json
 from harvestd.cli.show_details import Shown
 from harvestd.convention.paths import ANALYSIS, README
 from harvestd.convention.structs import Immutable
-from harvestd.documents.stored import Standings
+from harvestd.documents.stored import RunStatuses
 from harvestd.errors import ExitCode, Fatal
 from harvestd.json_text import timestamp
 from harvestd.planning.records import ExperimentRecord, RunRecord
-from harvestd.planning.run_status import ORDER, RunStatus, Standing
+from harvestd.planning.run_status import ORDER, CurrentStatus, RunStatus
 from harvestd.report import analysis, making
 from harvestd.report.making import Drawing, Written
 from harvestd.report.small_files import Evals, Known
@@ -47,12 +47,12 @@ class _View(Immutable):
     experiment: ExperimentRecord
     runs: Sequence[RunRecord]
     holding: queries.Holding
-    standing: Standing | None
+    current: CurrentStatus | None
     """Of its run; None where no run was ever seen."""
 
     @property
     def finished(self) -> bool:
-        return self.standing is not None and self.standing.status is RunStatus.FINISHED
+        return self.current is not None and self.current.status is RunStatus.FINISHED
 
     @property
     def newest_run(self) -> str:
@@ -62,7 +62,7 @@ class _View(Immutable):
     def state(self) -> Styled:
         if self.experiment.gone:
             return Styled("taken away", "yellow")
-        return Styled("no run seen", "") if self.standing is None else cell_of(self.standing)
+        return Styled("no run seen", "") if self.current is None else cell_of(self.current)
 
 
 @click.command(epilog=_EXPERIMENTS)
@@ -97,9 +97,11 @@ def _views(connection: Connection) -> list[_View]:
         runs.setdefault(run.experiment, []).append(run)
     nothing = queries.Holding(0, 0)
     known = queries.experiments(connection).values()
-    standings = Standings(connection)
+    run_statuses = RunStatuses(connection)
     views = [
-        _View(each, own, holdings.get(each.id, nothing), _liveliest([standings.of(run) for run in own if run.was_seen]))
+        _View(
+            each, own, holdings.get(each.id, nothing), _liveliest([run_statuses.of(run) for run in own if run.was_seen])
+        )
         for each in known
         for own in [runs.get(each.id, [])]
     ]
@@ -107,7 +109,7 @@ def _views(connection: Connection) -> list[_View]:
     return sorted(views, key=lambda view: view.newest_run, reverse=True)
 
 
-def _liveliest(found: Sequence[Standing]) -> Standing | None:
+def _liveliest(found: Sequence[CurrentStatus]) -> CurrentStatus | None:
     """Return the most active standing of an experiment's run with records of several storages; None without any."""
     return min(found, key=lambda each: ORDER.index(each.status), default=None)
 
@@ -130,7 +132,7 @@ def _document(view: _View) -> dict[str, object]:
         "aliases": list(view.experiment.aliases),
         "gone": view.experiment.gone,
         "runs": [run.name for run in view.runs],
-        "state": view.standing.status.value if view.standing else None,
+        "state": view.current.status.value if view.current else None,
         "finished": view.finished,
         "evals": view.holding.evals,
         "files": view.holding.files,
@@ -165,9 +167,9 @@ def report(flags: Flags, name: str, *, as_json: bool) -> ExitCode:
     written, drawing = run_interruptible(partial(_make, settings, known))
     failed = drawing.drawn.failed if drawing else {}
     if drawing is None:
-        tell_warning("matplotlib is not installed: no pictures", "pip install 'harvestd[analysis]'")
+        print_warning("matplotlib is not installed: no pictures", "pip install 'harvestd[analysis]'")
     for script, error in failed.items():
-        tell_warning(f"{script} failed: {error}")
+        print_warning(f"{script} failed: {error}")
     if as_json:
         print_json(_report_document(known, written, drawing))
     else:
@@ -194,7 +196,7 @@ async def _make(settings: Settings, known: Known) -> tuple[Written, Drawing | No
             if not analysis.can_draw():
                 return written, None
             drawing = await making.draw(root, known, written.placed, analysis.cache_in(settings.state))
-            await anyio.to_thread.run_sync(making.hang, root, known, drawing, reader)
+            await anyio.to_thread.run_sync(making.publish_pictures, root, known, drawing, reader)
         except FileNotFoundError as error:
             raise Fatal(
                 f"the directory {known.experiment.directory} is not there",

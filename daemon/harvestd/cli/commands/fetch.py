@@ -12,11 +12,11 @@ from datetime import timedelta
 import click
 
 from harvestd.catalogue import queries
-from harvestd.catalogue.requests import ask
+from harvestd.catalogue.requests import record_request
 from harvestd.cli import completion, requests, show_details
-from harvestd.cli.commands.once import exit_code_of, tell_troubles, visit
+from harvestd.cli.commands.once import exit_code_of, print_failures, visit
 from harvestd.cli.daemon import daemon_document, daemon_pid, holder_of
-from harvestd.cli.errors import run_interruptible, tell_warning
+from harvestd.cli.errors import print_warning, run_interruptible
 from harvestd.cli.flags import Flags, settings_of, span, with_flags, with_json
 from harvestd.cli.output import lists, pass_pages
 from harvestd.cli.output.page import Page, print_json
@@ -58,7 +58,7 @@ class Call(Immutable):
             "requests": lists.request_documents(answers(self.settings, self.made)),
         }
 
-    def tell(self, outcomes: Sequence[HostOutcome] = (), note: str = "") -> None:
+    def write_result(self, outcomes: Sequence[HostOutcome] = (), note: str = "") -> None:
         """Write the answer: the requests' state, the result of a pass if one was made, and a note for people."""
         if self.as_json:
             visited = {"hosts": pass_pages.results_document(outcomes)["hosts"]} if outcomes else {}
@@ -72,7 +72,7 @@ class Call(Immutable):
         if note:
             page.line(note)
 
-    def came(self) -> ExitCode:
+    def exit_code(self) -> ExitCode:
         """Return whether everything requested is here, as an exit code."""
         missing = any(each.is_open or each.is_refused for each in answers(self.settings, self.made))
         return ExitCode.PARTIAL if missing else ExitCode.OK
@@ -86,7 +86,7 @@ def hand_over(call: Call, found: Holder | None) -> ExitCode:
         note = f"The daemon, process {found.pid}, fetches it."
     else:
         note = "The daemon that is starting fetches it."
-    call.tell(note=note)
+    call.write_result(note=note)
     return ExitCode.OK
 
 
@@ -101,11 +101,11 @@ def fetch_now(call: Call, flags: Flags) -> ExitCode:
         # A daemon was started meanwhile.
         return hand_over(call, holder_of(call.settings))
     if not outcomes:
-        tell_warning(f"{', '.join(names)} is not known any more", "it stays asked for, should the host come back")
+        print_warning(f"{', '.join(names)} is not known any more", "it stays asked for, should the host come back")
         return ExitCode.NO_HOST
-    tell_troubles(call.settings, outcomes, ())
-    call.tell(outcomes)
-    return exit_code_of(outcomes) or call.came()
+    print_failures(call.settings, outcomes, ())
+    call.write_result(outcomes)
+    return exit_code_of(outcomes) or call.exit_code()
 
 
 async def _pass(call: Call, flags: Flags, names: Sequence[str]) -> list[HostOutcome]:
@@ -126,8 +126,10 @@ def _storage(host: Host) -> str:
 
 def _hosts(call: Call) -> list[str]:
     """Return the hosts that show the requested files, and those that showed the run."""
-    offered = (call.found.offer(each.thing) for each in answers(call.settings, call.made))
-    return sorted({*(run.host for run in call.found.runs), *(host for each in offered if each for host in each.hosts)})
+    fetchables = (call.found.fetchable(each.thing) for each in answers(call.settings, call.made))
+    return sorted(
+        {*(run.host for run in call.found.runs), *(host for each in fetchables if each for host in each.hosts)}
+    )
 
 
 _REQUEST_KEYS = "id, kind, what, state, asked, taken, settled, outcome"
@@ -185,7 +187,7 @@ def fetch(
         _offer(Call(settings, found, tuple(each.id for each in found.requests), as_json))
         return ExitCode.OK
     _refuse(found)
-    made = [ask(settings.state, RequestKind.FETCH, found.run.key, {"thing": thing}) for thing in things]
+    made = [record_request(settings.state, RequestKind.FETCH, found.run.key, {"thing": thing}) for thing in things]
     call = Call(settings, found, tuple(made), as_json)
     holder = holder_of(settings)
     if holder is None:
@@ -193,8 +195,8 @@ def fetch(
     if not waits:
         return hand_over(call, holder)
     wait_until_settled(settings, found, made, timeout)
-    call.tell()
-    return call.came()
+    call.write_result()
+    return call.exit_code()
 
 
 @click.command(epilog=_IGNORE)
@@ -212,9 +214,9 @@ def ignore(flags: Flags, run: str, *, undo: bool, as_json: bool) -> None:
     with queries.questions(settings.state) as connection:
         found = requests.subject(connection, run)
     made = []
-    if undo == bool(found.wishes.ignored):
+    if undo == bool(found.in_force.ignored):
         detail = {"undo": True} if undo else {}
-        made.append(ask(settings.state, RequestKind.IGNORE, found.run.key, detail))
+        made.append(record_request(settings.state, RequestKind.IGNORE, found.run.key, detail))
     if as_json:
         print_json(Call(settings, found, tuple(made), as_json).document())
     elif not made:
@@ -227,9 +229,9 @@ def ignore(flags: Flags, run: str, *, undo: bool, as_json: bool) -> None:
 def _checkpoint(found: Subject, given: str) -> str:
     """Return the directory's name of a checkpoint; raise `Fatal` (4) where no host shows it."""
     thing = given if given.startswith("step_") else f"step_{given}"
-    if checkpoint_step(thing) and (found.offer(thing) or found.files_here(thing)):
+    if checkpoint_step(thing) and (found.fetchable(thing) or found.files_here(thing)):
         return thing
-    known = [each.thing for each in found.offers if each.thing != RECORDS]
+    known = [each.thing for each in found.fetchables if each.thing != RECORDS]
     raise Fatal(
         f"no box shows a checkpoint {given} of {found.run.name}",
         hint=f"left out there: {', '.join(known)}" if known else "no checkpoint of it is left out; `harvestd show` it",
@@ -239,8 +241,8 @@ def _checkpoint(found: Subject, given: str) -> str:
 
 def _refuse(found: Subject) -> None:
     name = found.run.name
-    if found.wishes.ignored:
-        ignored = found.wishes.ignored.reason.removeprefix("asked: ")
+    if found.in_force.ignored:
+        ignored = found.in_force.ignored.reason.removeprefix("asked: ")
         raise Fatal(f"{name} is {ignored}", hint=f"`harvestd ignore {name} --undo`, then ask again")
     if found.is_taken_away:
         raise Fatal(f"the directory of {name} was taken away here", hint="put it back, then ask again")
@@ -252,7 +254,9 @@ def _offer(call: Call) -> None:
         print_json(call.document())
         return
     found, page = call.found, Page()
-    page.heading(f"{found.run.name}: what could be fetched" if found.offers else f"{found.run.name}: nothing is left")
+    page.heading(
+        f"{found.run.name}: what could be fetched" if found.fetchables else f"{found.run.name}: nothing is left"
+    )
     page.table(requests.OFFER_COLUMNS, requests.offer_rows(found))
     if found.requests:
         page.heading("asked for by hand")
@@ -293,7 +297,7 @@ def name(flags: Flags, run: str, experiment_name: str, *, as_json: bool) -> Exit
         )
     configure(flags.form_for_people, flags.log_level or "warning", stream=sys.stderr)
     key, detail = _subject(settings, run)
-    made = ask(settings.state, RequestKind.NAME, key, {**detail, "name": experiment_name})
+    made = record_request(settings.state, RequestKind.NAME, key, {**detail, "name": experiment_name})
     if daemon_pid(settings) is None:
         with unwrapped():
             run_interruptible(_take, settings)

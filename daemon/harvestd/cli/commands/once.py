@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from harvestd.cli import completion
-from harvestd.cli.errors import run_interruptible, tell_error, tell_warning
+from harvestd.cli.errors import print_error, print_warning, run_interruptible
 from harvestd.cli.flags import Flags, settings_of, with_flags, with_json
 from harvestd.cli.output import pass_pages, units
 from harvestd.cli.output.page import Page, print_json
@@ -59,7 +59,7 @@ def once(flags: Flags, hosts: tuple[str, ...], *, verbose: bool, as_json: bool) 
     """
     settings = settings_of(flags)
     outcomes, failures = run_interruptible(_pass, settings, flags, hosts)
-    tell_troubles(settings, outcomes, failures)
+    print_failures(settings, outcomes, failures)
     if as_json:
         print_json(pass_pages.results_document(outcomes) | _failed_document(failures))
     else:
@@ -92,7 +92,7 @@ def plan(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
     settings = settings_of(flags)
     configure(flags.form_for_people, flags.log_level or "error", stream=sys.stderr)
     outcomes, failures = run_interruptible(_plan, settings, hosts)
-    tell_troubles(settings, outcomes, failures)
+    print_failures(settings, outcomes, failures)
     if as_json:
         print_json(pass_pages.plans_document(outcomes) | _failed_document(failures))
     else:
@@ -130,27 +130,27 @@ def _failed_document(failures: Sequence[Retry]) -> dict[str, object]:
     return {"providers_failed": [pass_pages.error_document(failure) for failure in failures]}
 
 
-def tell_troubles(settings: Settings, outcomes: Sequence[HostOutcome], failures: Sequence[Retry]) -> None:
+def print_failures(settings: Settings, outcomes: Sequence[HostOutcome], failures: Sequence[Retry]) -> None:
     """Print the general failures of a pass on standard error."""
     for failure in failures:
-        tell_error(failure)
+        print_error(failure)
     if not outcomes and not failures:
-        tell_warning(
+        print_warning(
             "no hosts are known",
             "add a [[hosts]] table or a file of targets to the configuration, or enable [lambda_cloud]",
         )
     for outcome in outcomes:
         if outcome.error is not None:
-            tell_error(outcome.error)
+            print_error(outcome.error)
         for root in sorted(outcome.missing_roots):
-            tell_error(
+            print_error(
                 Retry(
                     f"{outcome.host.name}: the root {root} does not exist on the box",
                     hint="is its file system mounted? Otherwise set remote.roots, or roots in the host's table",
                 )
             )
     if any(outcome.result and outcome.result.disk_full for outcome in outcomes):
-        tell_error(_no_room(settings))
+        print_error(_no_room(settings))
 
 
 _SYNC = """\b

@@ -10,13 +10,13 @@ import click
 from harvestd.catalogue import queries
 from harvestd.cli import completion, explain_details, show_details
 from harvestd.cli.daemon import condition_of, daemon_document, watcher_of
-from harvestd.cli.errors import tell_warning
+from harvestd.cli.errors import print_warning
 from harvestd.cli.explain_details import LocalPlace, local_place, place_of
 from harvestd.cli.flags import Flags, optional_span, settings_of, with_flags, with_json
 from harvestd.cli.output import hosts_runs, units
 from harvestd.cli.output.page import Page, console_on, print_json
 from harvestd.documents import forms, stored
-from harvestd.documents.stored import Standings
+from harvestd.documents.stored import RunStatuses
 from harvestd.errors import ExitCode, Fatal
 from harvestd.planning.requests import RequestKind
 
@@ -88,7 +88,7 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
         hosts = stored.hosts(connection, settings)
         runs = queries.runs(connection)
         experiments = queries.experiments(connection)
-        standings = Standings(connection)
+        run_statuses = RunStatuses(connection)
         holdings = queries.holdings(connection).values()
         outstanding = [
             request
@@ -96,7 +96,7 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
             if request.is_open and request.kind is not RequestKind.JUDGE
         ]
     if daemon is None:
-        tell_warning("no daemon runs; this is what the catalogue knows", "`harvestd run` starts one")
+        print_warning("no daemon runs; this is what the catalogue knows", "`harvestd run` starts one")
     if as_json:
         print_json(
             {
@@ -108,7 +108,7 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
                 },
                 "data_root": str(settings.data_root),
                 "hosts": [host.document(watched=host.is_watched(daemon=daemon is not None)) for host in hosts],
-                "runs": stored.run_documents(runs, experiments, standings),
+                "runs": stored.run_documents(runs, experiments, run_statuses),
                 "experiments": len(experiments),
                 "files": sum(each.files for each in holdings),
                 "bytes": sum(each.size for each in holdings),
@@ -125,8 +125,8 @@ def status(flags: Flags, *, watch: bool, as_json: bool) -> ExitCode:
         rows = [hosts_runs.host_row(host, watched=host.is_watched(daemon=daemon is not None)) for host in hosts]
         page.table(hosts_runs.HOSTS, rows)
         page.heading("runs" if runs else "no runs")
-        shown, hidden = hosts_runs.living_and_newest(runs, standings)
-        page.table(hosts_runs.RUNS, [hosts_runs.run_row(run, experiments, standings) for run in shown])
+        shown, hidden = hosts_runs.living_and_newest(runs, run_statuses)
+        page.table(hosts_runs.RUNS, [hosts_runs.run_row(run, experiments, run_statuses) for run in shown])
         if hidden:
             page.line(f"and {units.count(hidden, 'earlier run')}: `harvestd runs` lists all")
         if outstanding:
@@ -177,16 +177,16 @@ def runs(flags: Flags, *, active: bool, since: timedelta | None, newest: int | N
     with queries.questions(settings.state) as connection:
         everything = queries.runs(connection)
         experiments = queries.experiments(connection)
-        standings = Standings(connection)
-    wanted = (run for run in everything if not active or not standings.of(run).is_over)
+        run_statuses = RunStatuses(connection)
+    wanted = (run for run in everything if not active or not run_statuses.of(run).is_over)
     if since is not None:
         begin = time.time() - since.total_seconds()
         wanted = (run for run in wanted if (run.step_at or 0.0) >= begin)
     known = list(islice(wanted, newest))
     if as_json:
-        print_json({"runs": stored.run_documents(known, experiments, standings)})
+        print_json({"runs": stored.run_documents(known, experiments, run_statuses)})
     elif known:
-        Page().table(hosts_runs.RUNS, [hosts_runs.run_row(run, experiments, standings) for run in known])
+        Page().table(hosts_runs.RUNS, [hosts_runs.run_row(run, experiments, run_statuses) for run in known])
     elif everything:
         Page().line(f"none of {units.count(len(everything), 'run')} is of that kind")
     else:

@@ -6,7 +6,7 @@ import anyio
 import click
 
 from harvestd import service
-from harvestd.cli.errors import tell_warning
+from harvestd.cli.errors import print_warning
 from harvestd.cli.flags import Flags, config_of, settings_of, with_flags
 from harvestd.errors import ExitCode
 from harvestd.harvest.memory import share_arenas
@@ -27,7 +27,7 @@ def run(flags: Flags) -> ExitCode:
     share_arenas()
     settings = settings_of(flags)
     for caution in warnings_for(settings):
-        tell_warning(str(caution))
+        print_warning(str(caution))
     lines = configure(flags.log_format, flags.log_level or "info")
     reload = partial(load, overrides=flags.overrides)
     with lines.background():

@@ -79,7 +79,7 @@ def safe(flags: Flags, host: str, *, as_json: bool) -> ExitCode:
         alone = daemon_pid(subject.settings) is None
         return await (verdict_alone if alone else verdict_now)(subject, line)
 
-    return _told(flags, host, question, as_json=as_json)
+    return _print_verdict(flags, host, question, as_json=as_json)
 
 
 @click.command(epilog=_WAIT)
@@ -104,10 +104,10 @@ def wait(flags: Flags, host: str, timeout: timedelta, *, as_json: bool) -> ExitC
         except Held as held:
             return unattended(subject, held)
 
-    return _told(flags, host, question, as_json=as_json)
+    return _print_verdict(flags, host, question, as_json=as_json)
 
 
-def _told(flags: Flags, host: str, question: _Question, *, as_json: bool) -> ExitCode:
+def _print_verdict(flags: Flags, host: str, question: _Question, *, as_json: bool) -> ExitCode:
     settings = settings_of(flags)
     configure(flags.form_for_people, flags.log_level or "warning", stream=sys.stderr)
     subject = subject_of(settings, host)
@@ -134,7 +134,7 @@ Exit codes: 0 it is being terminated (--dry-run: it could be),
 """
 
 
-class _Answer(Immutable):
+class _Result(Immutable):
     """The result of a call."""
 
     host: Host
@@ -201,7 +201,7 @@ def _confirm(host: Host) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-async def _release(settings: Settings, host: Host, line: Line, *, dry_run: bool) -> _Answer:
+async def _release(settings: Settings, host: Host, line: Line, *, dry_run: bool) -> _Result:
     record: VerdictRecord | None = None
 
     async def judge(_: Host) -> Verdict:
@@ -212,16 +212,16 @@ async def _release(settings: Settings, host: Host, line: Line, *, dry_run: bool)
 
     found = await examined(host, settings, judge)
     if found.hindrance or found.verdict is None or dry_run:
-        return _Answer(host, found.hindrance, record)
+        return _Result(host, found.hindrance, record)
     decision = await release(host, found.verdict, settings)
     if decision.outcome is ReleaseOutcome.UNCLEAR:
         why = f"the cloud gave no clear answer, look at its list before you ask again: {decision.detail}"
     else:
         why = f"the cloud refuses: {decision.detail}" if decision.outcome is ReleaseOutcome.REFUSED else ""
-    return _Answer(host, why, record, decision)
+    return _Result(host, why, record, decision)
 
 
-def _write(answer: _Answer) -> None:
+def _write(answer: _Result) -> None:
     page, name = Page(), answer.host.name
     if answer.record is not None:
         verdict_page.write(page, answer.record)
@@ -234,7 +234,7 @@ def _write(answer: _Answer) -> None:
         page.line(f"{name} is being terminated", "green")
 
 
-def _document(answer: _Answer) -> dict[str, object]:
+def _document(answer: _Result) -> dict[str, object]:
     decision = answer.decision
     return {
         "host": answer.host.name,

@@ -8,14 +8,14 @@ from sqlalchemy import Connection
 from harvestd.catalogue import queries
 from harvestd.cli import show_details
 from harvestd.cli.daemon import daemon_pid
-from harvestd.cli.errors import run_interruptible, tell_warning
+from harvestd.cli.errors import print_warning, run_interruptible
 from harvestd.cli.flags import Flags, settings_of, with_flags, with_json
 from harvestd.cli.output import units
 from harvestd.cli.output.page import Column, Page, Row, Styled, print_json
 from harvestd.cli.output.pass_pages import progress_of
 from harvestd.errors import ExitCode, Fatal
 from harvestd.harvest import verification
-from harvestd.harvest.audit import Finding, Kind
+from harvestd.harvest.audit import Finding, FindingKind
 from harvestd.harvest.verification import Subject, set_catalogue_aside
 from harvestd.harvest.verification import repair as repaired
 from harvestd.planning.records import ExperimentRecord, FileRecord
@@ -97,9 +97,11 @@ def _findings(settings: Settings, connection: Connection, subject: Subject) -> l
 
 
 def _repair(settings: Settings, found: list[Finding]) -> list[Finding]:
-    if any(finding.kind is Kind.CATALOGUE for finding in found):
+    if any(finding.kind is FindingKind.CATALOGUE for finding in found):
         aside = set_catalogue_aside(settings)
-        tell_warning(f"the catalogue was set aside: {aside}", "host keys were in it: compare those that are pinned now")
+        print_warning(
+            f"the catalogue was set aside: {aside}", "host keys were in it: compare those that are pinned now"
+        )
     return run_interruptible(repaired, settings, found)
 
 

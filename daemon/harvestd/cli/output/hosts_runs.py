@@ -8,9 +8,9 @@ from harvestd.catalogue.entries import ENDING, FAILED, GONE
 from harvestd.cli.output import units, verdict_page
 from harvestd.cli.output.page import Column, Row, Styled
 from harvestd.documents.forms import HostView, steps
-from harvestd.documents.stored import Standings, directory_of
+from harvestd.documents.stored import RunStatuses, directory_of
 from harvestd.planning.records import ExperimentRecord, RunRecord
-from harvestd.planning.run_status import RunStatus, Standing
+from harvestd.planning.run_status import CurrentStatus, RunStatus
 
 _STATUS_STYLES: Final = {
     RunStatus.STALLED: "yellow",
@@ -24,7 +24,7 @@ _SHOWN_FOR: Final = 86_400.0
 """Seconds for which the live screen shows a run that died."""
 
 
-def cell_of(found: Standing) -> Styled:
+def cell_of(found: CurrentStatus) -> Styled:
     """Return a standing for a table, with its age where that is known: `died 3h ago`."""
     words = [str(found.status)]
     if found.since is not None and found.status is RunStatus.UNKNOWN:
@@ -34,17 +34,17 @@ def cell_of(found: Standing) -> Styled:
     return Styled(" ".join(words), _STATUS_STYLES.get(found.status, ""))
 
 
-def living_and_newest(runs: Sequence[RunRecord], standings: Standings) -> tuple[list[RunRecord], int]:
+def living_and_newest(runs: Sequence[RunRecord], run_statuses: RunStatuses) -> tuple[list[RunRecord], int]:
     """Return the runs that are not over and the newest few that are, and how many others there are.
 
     `runs` are the newest first.
     """
-    living = [run for run in runs if not standings.of(run).is_over]
-    over = [run for run in runs if standings.of(run).is_over]
+    living = [run for run in runs if not run_statuses.of(run).is_over]
+    over = [run for run in runs if run_statuses.of(run).is_over]
     return [*living, *over[:_MOST_OVER]], max(0, len(over) - _MOST_OVER)
 
 
-def is_news(status: RunStatus, since: float | None, now: float) -> bool:
+def is_shown_live(status: RunStatus, since: float | None, now: float) -> bool:
     """Return whether the live screen shows a run: one in progress or stalled, or one that died recently."""
     if status is RunStatus.DIED:
         return since is not None and now - since < _SHOWN_FOR
@@ -102,15 +102,15 @@ def state_of(host: HostView, *, watched: bool) -> Styled:
     return styled(host.state_now(watched=watched))
 
 
-def run_row(run: RunRecord, experiments: Mapping[str, ExperimentRecord], standings: Standings) -> Row:
+def run_row(run: RunRecord, experiments: Mapping[str, ExperimentRecord], run_statuses: RunStatuses) -> Row:
     """Return a row of `RUNS`."""
-    standing = standings.of(run)
+    current = run_statuses.of(run)
     return (
         run.name,
         run.host,
         steps_of(run),
-        units.duration(run.seconds_left) if standing.goes_on else units.NOTHING,
-        cell_of(standing),
+        units.duration(run.seconds_left) if current.goes_on else units.NOTHING,
+        cell_of(current),
         directory_of(run, experiments) or units.NOTHING,
     )
 

@@ -17,13 +17,13 @@ from rich.text import Text
 
 from harvestd.catalogue.entries import ENDING
 from harvestd.cli.output import units, verdict_page
-from harvestd.cli.output.hosts_runs import cell_of, is_news, styled
+from harvestd.cli.output.hosts_runs import cell_of, is_shown_live, styled
 from harvestd.cli.output.page import Cell, Styled
 from harvestd.convention.kinds import LossKind
 from harvestd.convention.structs import Immutable
 from harvestd.inventory.host import rate
-from harvestd.planning.run_status import RunStatus, Standing
-from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Verdict
+from harvestd.planning.run_status import CurrentStatus, RunStatus
+from harvestd.safety.verdict import Loss, Reason, ReasonKind, Verdict, VerdictAnswer
 from harvestd.telemetry.sanitize import escaped
 
 _FIRST: Final = ("ending", "failed", "quarantined", "lost", "stalled")
@@ -148,7 +148,7 @@ def _host(host: Document) -> HostLine:
 
 def _verdict(document: Document) -> Verdict:
     return Verdict(
-        Answer(document["answer"]),
+        VerdictAnswer(document["answer"]),
         tuple(Reason(ReasonKind(each["kind"]), each["detail"]) for each in document["reasons"]),
         tuple(Loss(LossKind(each["kind"]), each["what"], each["size_bytes"]) for each in document["losses"]),
     )
@@ -166,14 +166,14 @@ def _transfer(transfer: Document) -> TransferLine:
 
 
 def _run_lines(runs: Iterable[Document], at: float) -> Iterator[RunLine]:
-    yield from (_run(run) for run in runs if is_news(RunStatus(run["state"]), run["state_since"], at))
+    yield from (_run(run) for run in runs if is_shown_live(RunStatus(run["state"]), run["state_since"], at))
 
 
 def _run(run: Document) -> RunLine:
     step, total = ("-" if run["step"] is None else run["step"]), run.get("total_steps")
     step = f"{step}/{'?' if total is None else total}"
-    standing = Standing(RunStatus(run["state"]), run["state_since"])
-    return RunLine(run["name"], run["host"], step, run["seconds_left"], cell_of(standing))
+    current = CurrentStatus(RunStatus(run["state"]), run["state_since"])
+    return RunLine(run["name"], run["host"], step, run["seconds_left"], cell_of(current))
 
 
 def _event(event: Document) -> EventLine:

@@ -9,9 +9,9 @@ from harvestd.cli.output import units
 from harvestd.cli.output.page import Cell, Column, Page, Row, Styled
 from harvestd.documents.forms import verdict_age
 from harvestd.inventory.host import cents_since, money, rate
-from harvestd.safety.verdict import Answer, Loss, Verdict, is_fresh
+from harvestd.safety.verdict import Loss, Verdict, VerdictAnswer, is_fresh
 
-_STYLES: Final = {Answer.SAFE: "green", Answer.SAFE_EXCEPT: "yellow", Answer.NOT_SAFE: "red"}
+_STYLES: Final = {VerdictAnswer.SAFE: "green", VerdictAnswer.SAFE_EXCEPT: "yellow", VerdictAnswer.NOT_SAFE: "red"}
 _REASONS: Final = (Column("REASON"), Column("BYTES", "right"), Column("OVER IN", "right"), Column("DETAIL", wide=True))
 _LOSSES: Final = (Column("LOSS"), Column("FILES", "right"), Column("BYTES", "right"), Column("WHAT", wide=True))
 _SURVIVALS: Final = (*_LOSSES[:3], Column("ON"), _LOSSES[3])
@@ -20,11 +20,11 @@ _SURVIVALS: Final = (*_LOSSES[:3], Column("ON"), _LOSSES[3])
 def short(verdict: Verdict) -> str:
     """Return a verdict in a line that fits a list; `harvestd safe` shows the details."""
     match verdict.answer:
-        case Answer.SAFE:
+        case VerdictAnswer.SAFE:
             return "safe"
-        case Answer.SAFE_EXCEPT:
+        case VerdictAnswer.SAFE_EXCEPT:
             return f"safe except {_named(verdict.losses)}"
-        case Answer.NOT_SAFE:
+        case VerdictAnswer.NOT_SAFE:
             kinds = dict.fromkeys(_words(reason.kind) for reason in verdict.reasons)
             return f"not safe: {', '.join(kinds) or 'for an unknown reason'}"
 
@@ -58,7 +58,7 @@ def cell(record: VerdictRecord | None, *, watched: bool) -> Cell:
 def coloured(verdict: Verdict) -> Styled:
     """Return a verdict in its colour, short enough for a column: reasons and losses by their kinds."""
     kinds: dict[str, None] = dict.fromkeys(_words(each.kind) for each in verdict.reasons or verdict.losses)
-    text = _words(verdict.answer) + (":" if verdict.answer is Answer.NOT_SAFE and kinds else "")
+    text = _words(verdict.answer) + (":" if verdict.answer is VerdictAnswer.NOT_SAFE and kinds else "")
     return Styled(f"{text} {', '.join(kinds)}".strip(), _STYLES[verdict.answer])
 
 
@@ -94,9 +94,9 @@ def write(page: Page, record: VerdictRecord) -> None:
 
 
 def _answer(verdict: Verdict) -> str:
-    if verdict.answer is Answer.SAFE_EXCEPT:
+    if verdict.answer is VerdictAnswer.SAFE_EXCEPT:
         return f"safe except {_named(verdict.losses)}"
-    return "safe to switch off" if verdict.answer is Answer.SAFE else "not safe to switch off"
+    return "safe to switch off" if verdict.answer is VerdictAnswer.SAFE else "not safe to switch off"
 
 
 def _reason_row(verdict: Verdict, index: int) -> Row:
@@ -111,7 +111,7 @@ def _loss_row(loss: Loss) -> Row:
 
 def _sums(record: VerdictRecord) -> Iterable[str]:
     verdict, now = record.verdict, time.time()
-    if verdict.answer is Answer.NOT_SAFE:
+    if verdict.answer is VerdictAnswer.NOT_SAFE:
         yield f"outstanding: {units.size(verdict.outstanding)}"
         left = verdict.left
         if left is None:

@@ -118,7 +118,7 @@ class NamingContext(Immutable):
     models: Mapping[str, str] = field(default_factory=dict)
 
 
-class Evidence(Immutable):
+class NamingFacts(Immutable):
     """Facts about one run from which its name is made."""
 
     config: ConfigFacts = field(default_factory=ConfigFacts)
@@ -138,15 +138,15 @@ class Evidence(Immutable):
     """Unix seconds at which config.yaml was written, by the host's clock."""
 
 
-def name_run(run: RunName, evidence: Evidence, context: NamingContext) -> ExperimentName:
+def name_run(run: RunName, facts: NamingFacts, context: NamingContext) -> ExperimentName:
     """Return the name of a run; each part comes from the first source that has it."""
-    identifiers, model = _model(evidence, context)
+    identifiers, model = _model(facts, context)
     return ExperimentName(
-        experiment_name=_experiment(run, evidence.config, (*identifiers, model.value), context),
-        date=_date(run, evidence),
+        experiment_name=_experiment(run, facts.config, (*identifiers, model.value), context),
+        date=_date(run, facts),
         model=model,
-        hardware=_hardware(evidence.final, context),
-        steps=_steps(evidence),
+        hardware=_hardware(facts.final, context),
+        steps=_steps(facts),
     )
 
 
@@ -162,24 +162,24 @@ def _experiment(run: RunName, config: ConfigFacts, models: tuple[str, ...], cont
     return Part(_plain(context.default_experiment, _MAX_EXPERIMENT), "naming.default_experiment")
 
 
-def _date(run: RunName, evidence: Evidence) -> Part:
+def _date(run: RunName, facts: NamingFacts) -> Part:
     if run.started is not None:
         return Part(run.date, "run directory")
-    sources = ((evidence.events_began, "tfevents file"), (evidence.config_written, "config.yaml, when it was written"))
+    sources = ((facts.events_began, "tfevents file"), (facts.config_written, "config.yaml, when it was written"))
     for seconds, source in sources:
         if seconds is not None and _EARLIEST <= seconds < _LATEST:
             return Part(f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}", source)
     return Part(UNKNOWN, "no source")
 
 
-def _model(evidence: Evidence, context: NamingContext) -> tuple[tuple[str, ...], Part]:
+def _model(facts: NamingFacts, context: NamingContext) -> tuple[tuple[str, ...], Part]:
     """Return what else a rule's glob may match (the reference as found, and its id), and the model."""
     # If the eval directories of one run name several models, they contradict each other and none is used.
-    evaluated = {model_in_names(each, context.models): each for each in sorted(evidence.backbones)}
+    evaluated = {model_in_names(each, context.models): each for each in sorted(facts.backbones)}
     sources = (
-        (evidence.config.backbone, "config.yaml backbone"),
-        (evidence.final.backbone if evidence.final else None, "training_info.json model_config.backbone"),
-        (evidence.base_model, "adapter_config.json base_model_name_or_path"),
+        (facts.config.backbone, "config.yaml backbone"),
+        (facts.final.backbone if facts.final else None, "training_info.json model_config.backbone"),
+        (facts.base_model, "adapter_config.json base_model_name_or_path"),
         (*evaluated.values(), "its evals' directory") if len(evaluated) == 1 else (None, ""),
     )
     for reference, source in sources:
@@ -188,7 +188,7 @@ def _model(evidence: Evidence, context: NamingContext) -> tuple[tuple[str, ...],
         identifier, of = model_id(reference, context.models), source
         if identifier is None:
             parent = run_of_reference(reference) or ""
-            identifier, of = evidence.parents.get(parent, ""), f"{source}, a checkpoint of {parent}"
+            identifier, of = facts.parents.get(parent, ""), f"{source}, a checkpoint of {parent}"
         model = model_in_names(identifier, context.models)[:_MAX_MODEL]
         if model:
             return (reference, identifier), Part(model, of)
@@ -211,14 +211,14 @@ def _hardware(final: TrainingInfo | None, context: NamingContext) -> Part:
     return Part(UNKNOWN, "nvidia-smi names types that differ" if len(set(context.gpu_names)) > 1 else "no source")
 
 
-def _steps(evidence: Evidence) -> Part:
-    final = evidence.final
+def _steps(facts: NamingFacts) -> Part:
+    final = facts.final
     if final and final.step is not None:
         return Part(str(final.step), "step_final training_info.json")
-    if final and evidence.logged_step is not None:
-        return Part(str(evidence.logged_step), "train_log.jsonl, its greatest step")
-    if evidence.config.total_steps is not None:
-        return Part(str(evidence.config.total_steps), "config.yaml total_steps (provisional)")
+    if final and facts.logged_step is not None:
+        return Part(str(facts.logged_step), "train_log.jsonl, its greatest step")
+    if facts.config.total_steps is not None:
+        return Part(str(facts.config.total_steps), "config.yaml total_steps (provisional)")
     return Part(UNKNOWN, "no source")
 
 

@@ -73,34 +73,34 @@ def readings(lines: Iterable[bytes]) -> list[Reading]:
     return found
 
 
-def strode(stride: StepRate | None, heard: Sequence[Reading], now: float, *, live: bool) -> StepRate:
+def advanced(rate: StepRate | None, readings_now: Sequence[Reading], now: float, *, live: bool) -> StepRate:
     """Return the progress of a run after these readings, which were read at `now`.
 
     `live`: the readings follow the previous ones directly, so the time between them is a valid gap. A smaller step
     means that the run was resumed: tracking starts anew.
     """
-    newest = max((reading.step for reading in heard), default=None)
-    if stride is None or (newest is not None and stride.step is not None and newest < stride.step):
-        stride = StepRate(began=now)
-    for reading in heard:
-        stride = _with_loss(stride, reading)
-    if newest is None or newest == stride.step:
-        return stride
-    gaps = stride.gaps
-    if live and stride.step is not None:
-        gaps = (*gaps, (now - stride.at) / (newest - stride.step))[-_GAPS:]
-    return replace(stride, step=newest, at=now, gaps=gaps, settled=False)
+    newest = max((reading.step for reading in readings_now), default=None)
+    if rate is None or (newest is not None and rate.step is not None and newest < rate.step):
+        rate = StepRate(began=now)
+    for reading in readings_now:
+        rate = _with_loss(rate, reading)
+    if newest is None or newest == rate.step:
+        return rate
+    gaps = rate.gaps
+    if live and rate.step is not None:
+        gaps = (*gaps, (now - rate.at) / (newest - rate.step))[-_GAPS:]
+    return replace(rate, step=newest, at=now, gaps=gaps, settled=False)
 
 
-def _with_loss(stride: StepRate, reading: Reading) -> StepRate:
+def _with_loss(rate: StepRate, reading: Reading) -> StepRate:
     if reading.loss is None:
-        return stride
+        return rate
     if math.isfinite(reading.loss):
-        known = stride.finite and stride.diverged is None
-        return stride if known else replace(stride, finite=True, diverged=None)
-    if stride.finite and stride.diverged is None:
-        return replace(stride, diverged=reading)
-    return stride
+        known = rate.finite and rate.diverged is None
+        return rate if known else replace(rate, finite=True, diverged=None)
+    if rate.finite and rate.diverged is None:
+        return replace(rate, diverged=reading)
+    return rate
 
 
 _LONGEST = 30 * 86_400

@@ -11,29 +11,29 @@ from typing import Generic, TypeVar
 from harvestd.convention.kinds import RunName, run_name
 from harvestd.convention.paths import RemotePath
 from harvestd.convention.rules import Selection
-from harvestd.convention.scan.evals import EvalHome, eval_home, understand_eval
+from harvestd.convention.scan.evals import EvalLocation, eval_location, understand_eval
 from harvestd.convention.scan.model import EvalDir, LeftOut, RunDir, ScanResult, SymbolicLink
 from harvestd.convention.scan.skipped import BROKEN_LINK, NO_EVAL, NO_RUN, UNLISTED
 from harvestd.convention.scan.snapshot import Listing, Snapshot, Tree, TreeKind, TreeState
-from harvestd.convention.scan.split import Below, Changed, HomeT, SortedTree
+from harvestd.convention.scan.split import Below, Changed, LocationT, SortedTree
 from harvestd.convention.scan.training import understand_run
 from harvestd.convention.structs import Immutable, Steps, finished
 
 DirT = TypeVar("DirT")
 
 
-class _RunHome(Immutable):
+class _RunLocation(Immutable):
     path: RemotePath
     name: RunName
 
 
-class _Seen(Immutable, Generic[HomeT, DirT]):
+class _Seen(Immutable, Generic[LocationT, DirT]):
     """The classification of a tree, and the listing it was made from."""
 
     listing: Listing
-    split: SortedTree[HomeT]
+    split: SortedTree[LocationT]
     """Of the listing; the next classification changes it."""
-    below: Mapping[RemotePath, tuple[Below[HomeT], DirT]]
+    below: Mapping[RemotePath, tuple[Below[LocationT], DirT]]
     """By the path of the run or eval directory."""
     left_out: list[LeftOut]
     links: tuple[SymbolicLink, ...]
@@ -47,17 +47,17 @@ class _Seen(Immutable, Generic[HomeT, DirT]):
         return self.listing.entries is listing.entries and self.listing.unreadable == listing.unreadable
 
 
-class _Convention(Immutable, Generic[HomeT, DirT]):
+class _Convention(Immutable, Generic[LocationT, DirT]):
     """The classification functions for one kind of tree."""
 
-    home_of: Callable[[tuple[str, ...], Selection], HomeT | None]
-    understand: Callable[[Tree, Below[HomeT], Selection], DirT | None]
+    location_of: Callable[[tuple[str, ...], Selection], LocationT | None]
+    understand: Callable[[Tree, Below[LocationT], Selection], DirT | None]
     strangers: str
     """The reason for leaving out what is below no run or eval directory."""
 
     def see(
-        self, listing: Listing, selection: Selection, before: _Seen[HomeT, DirT] | None
-    ) -> Steps[_Seen[HomeT, DirT]]:
+        self, listing: Listing, selection: Selection, before: _Seen[LocationT, DirT] | None
+    ) -> Steps[_Seen[LocationT, DirT]]:
         """Classify a tree; `before` is the result for an earlier listing of it and the same selection."""
         if before is not None:
             if before.shows(listing):
@@ -65,35 +65,35 @@ class _Convention(Immutable, Generic[HomeT, DirT]):
             changed = before.split.update(listing)
             if changed is not None:
                 return (yield from self._see_changed(listing, selection, before, changed))
-        split = SortedTree(listing, selection, self.home_of)
+        split = SortedTree(listing, selection, self.location_of)
         yield from split.fill()
         known = before.below if before is not None else {}
-        below: dict[RemotePath, tuple[Below[HomeT], DirT]] = {}
-        for each in split.homes():
-            unchanged = known.get(each.home.path)
+        below: dict[RemotePath, tuple[Below[LocationT], DirT]] = {}
+        for each in split.directories():
+            unchanged = known.get(each.location.path)
             if unchanged is not None and unchanged[0].is_like(each):
-                below[each.home.path] = (each, unchanged[1])
+                below[each.location.path] = (each, unchanged[1])
                 continue
             directory = self.understand(listing.tree, each, selection)
             if directory is not None:
-                below[each.home.path] = (each, directory)
+                below[each.location.path] = (each, directory)
             yield
         return _Seen(listing, split, below, *split.left_out(listing.tree, self.strangers))
 
     def _see_changed(
-        self, listing: Listing, selection: Selection, before: _Seen[HomeT, DirT], changed: Changed[HomeT]
-    ) -> Steps[_Seen[HomeT, DirT]]:
+        self, listing: Listing, selection: Selection, before: _Seen[LocationT, DirT], changed: Changed[LocationT]
+    ) -> Steps[_Seen[LocationT, DirT]]:
         """Classify the directories that changed; the others stay as they are."""
         below = dict(before.below)
         for each in changed.vanished:
-            below.pop(each.home.path, None)
+            below.pop(each.location.path, None)
         for each in changed.below:
             yield
             directory = self.understand(listing.tree, each, selection)
             if directory is None:
-                below.pop(each.home.path, None)
+                below.pop(each.location.path, None)
             else:
-                below[each.home.path] = (each, directory)
+                below[each.location.path] = (each, directory)
         if below.keys() - before.below.keys():
             below = {path: below[path] for path in sorted(below, key=lambda path: path.parts)}
         if not changed.is_outside:
@@ -101,29 +101,29 @@ class _Convention(Immutable, Generic[HomeT, DirT]):
         return _Seen(listing, before.split, below, *before.split.left_out(listing.tree, self.strangers))
 
 
-def _run_home(inside: tuple[str, ...], _selection: Selection) -> _RunHome | None:
+def _run_location(inside: tuple[str, ...], _selection: Selection) -> _RunLocation | None:
     for i, name in enumerate(inside):
         run = run_name(name)
         if run is not None:
-            return _RunHome(RemotePath(inside[: i + 1]), run)
+            return _RunLocation(RemotePath(inside[: i + 1]), run)
     return None
 
 
-def _run_dir(tree: Tree, below: Below[_RunHome], selection: Selection) -> RunDir:
+def _run_dir(tree: Tree, below: Below[_RunLocation], selection: Selection) -> RunDir:
     return understand_run(
-        tree, below.home.path, below.home.name, list(below.entries.values()), selection, below.unlisted
+        tree, below.location.path, below.location.name, list(below.entries.values()), selection, below.unlisted
     )
 
 
-def _eval_dir(tree: Tree, below: Below[EvalHome], selection: Selection) -> EvalDir | None:
+def _eval_dir(tree: Tree, below: Below[EvalLocation], selection: Selection) -> EvalDir | None:
     # A directory without a file is not an eval (yet), but unreadable directories in it must be reported.
     if not below.entries and not below.unlisted:
         return None
-    return understand_eval(tree, below.home, list(below.entries.values()), selection, below.unlisted)
+    return understand_eval(tree, below.location, list(below.entries.values()), selection, below.unlisted)
 
 
-_TRAINING = _Convention(_run_home, _run_dir, NO_RUN)
-_EVAL = _Convention(eval_home, _eval_dir, NO_EVAL)
+_TRAINING = _Convention(_run_location, _run_dir, NO_RUN)
+_EVAL = _Convention(eval_location, _eval_dir, NO_EVAL)
 
 
 class Surveyor:
@@ -131,8 +131,8 @@ class Surveyor:
 
     def __init__(self) -> None:
         self._selection: Selection | None = None
-        self._runs: dict[Tree, _Seen[_RunHome, RunDir]] = {}
-        self._evals: dict[Tree, _Seen[EvalHome, EvalDir]] = {}
+        self._runs: dict[Tree, _Seen[_RunLocation, RunDir]] = {}
+        self._evals: dict[Tree, _Seen[EvalLocation, EvalDir]] = {}
 
     def survey(self, snapshot: Snapshot, selection: Selection) -> ScanResult:
         """Classify everything in the host's trees."""
@@ -143,8 +143,8 @@ class Surveyor:
         if selection != self._selection:
             self._runs, self._evals = {}, {}
             self._selection = selection
-        runs: list[_Seen[_RunHome, RunDir]] = []
-        evals: list[_Seen[EvalHome, EvalDir]] = []
+        runs: list[_Seen[_RunLocation, RunDir]] = []
+        evals: list[_Seen[EvalLocation, EvalDir]] = []
         left_out: list[LeftOut] = []
         for listing in snapshot.listings:
             if listing.state is TreeState.DENIED:

@@ -56,7 +56,7 @@ _REASONS = {kind: f"{kind} is always wanted" for kind in Kind} | {
 _Parts = tuple[str, ...]
 
 
-class EvalHome(Immutable):
+class EvalLocation(Immutable):
     """The directory that determines where an eval belongs, found from its path alone."""
 
     path: RemotePath
@@ -65,7 +65,7 @@ class EvalHome(Immutable):
     finetuned: Finetuned | None
 
 
-def eval_home(inside: tuple[str, ...], selection: Selection) -> EvalHome | None:
+def eval_location(inside: tuple[str, ...], selection: Selection) -> EvalLocation | None:
     """Return the eval directory among the components of a path; None if there is none.
 
     `run_T[_dataset]` at any depth (A, D), or `{backbone}_{dataset}_finetuned/step_S_{dataset}` (B, and C with the hub's
@@ -75,11 +75,11 @@ def eval_home(inside: tuple[str, ...], selection: Selection) -> EvalHome | None:
     for i, name in enumerate(inside):
         run = run_name(name)
         if run is not None:
-            return EvalHome(RemotePath(inside[: i + 1]), run, None, None)
+            return EvalLocation(RemotePath(inside[: i + 1]), run, None, None)
         above = inside[i - 1] if i else ""
         step = eval_step(name, selection.datasets) if is_finetuned(above) else None
         if step is not None:
-            return EvalHome(RemotePath(inside[: i + 1]), None, step, finetuned(above, selection.datasets))
+            return EvalLocation(RemotePath(inside[: i + 1]), None, step, finetuned(above, selection.datasets))
     return None
 
 
@@ -101,14 +101,18 @@ def eval_kind(rest: tuple[str, ...], *, in_leaf: bool, selection: Selection) -> 
 
 
 def understand_eval(
-    tree: Tree, home: EvalHome, entries: Iterable[Entry], selection: Selection, unlisted: Iterable[RemotePath] = ()
+    tree: Tree,
+    location: EvalLocation,
+    entries: Iterable[Entry],
+    selection: Selection,
+    unlisted: Iterable[RemotePath] = (),
 ) -> EvalDir:
     """Sort all entries below one eval directory into leaves, single files and skipped entries, in any order."""
-    depth = len(home.path.parts)
+    depth = len(location.path.parts)
     leftovers = Leftovers(tree, depth)
     entries = tuple(sorted(entries, key=lambda entry: entry.path.parts))
     unlisted = tuple(unlisted)
-    exclusions = Exclusions(selection, home.path.parts, synced_runs(entries, depth))
+    exclusions = Exclusions(selection, location.path.parts, synced_runs(entries, depth))
     special: list[Entry] = []
     files: list[tuple[Entry, _Parts, Exclusion | None]] = []
     for entry in entries:
@@ -138,28 +142,28 @@ def understand_eval(
     leftovers.add_special(special, exclusions)
     for path in unlisted:
         leftovers.add_unlisted(path, exclusions)
-    found_at = {leaf: home.path.child(*leaf) for leaf in sorted(leaves)}
+    found_at = {leaf: location.path.child(*leaf) for leaf in sorted(leaves)}
     groups = _groups(tree, found, found_at, witnesses)
     return EvalDir(
         tree=tree,
-        path=home.path,
+        path=location.path,
         contents=EvalContents(
             EvalGroups(groups, _on_request(records, groups)),
-            partial(_groups_anew, tree, home, entries, selection, unlisted),
+            partial(_groups_anew, tree, location, entries, selection, unlisted),
         ),
         left_out=tuple(leftovers.collected()),
-        run=home.run,
-        config=_eval_config(found) if home.run else None,
-        step=home.step,
-        finetuned=(home.finetuned,) if home.finetuned else _tunings(leaves, selection),
+        run=location.run,
+        config=_eval_config(found) if location.run else None,
+        step=location.step,
+        finetuned=(location.finetuned,) if location.finetuned else _tunings(leaves, selection),
         links=leftovers.links,
     )
 
 
 def _groups_anew(
-    tree: Tree, home: EvalHome, entries: Iterable[Entry], selection: Selection, unlisted: Iterable[RemotePath]
+    tree: Tree, location: EvalLocation, entries: Iterable[Entry], selection: Selection, unlisted: Iterable[RemotePath]
 ) -> EvalGroups:
-    return understand_eval(tree, home, entries, selection, unlisted).contents.groups()
+    return understand_eval(tree, location, entries, selection, unlisted).contents.groups()
 
 
 def _groups(

@@ -16,7 +16,7 @@ from harvestd.convention.scan.skipped import Leftovers
 from harvestd.convention.scan.snapshot import Delta, Entry, EntryType, Listing, Tree
 
 
-class Home(Protocol):
+class Location(Protocol):
     """A run or eval directory: its name determines the meaning of everything below it."""
 
     @property
@@ -25,24 +25,24 @@ class Home(Protocol):
         ...
 
 
-HomeT = TypeVar("HomeT", bound=Home)
+LocationT = TypeVar("LocationT", bound=Location)
 
 _Parts = tuple[str, ...]
 _AT_A_STRETCH = 1000
 """Entries."""
 
 
-class Below(Struct, Generic[HomeT], eq=False):
+class Below(Struct, Generic[LocationT], eq=False):
     """Everything below one run or eval directory, in the listing's order."""
 
-    home: HomeT
+    location: LocationT
     entries: dict[RemotePath, Entry] = field(default_factory=dict)
     """All entries except directories."""
     unlisted: list[RemotePath] = field(default_factory=list)
 
-    def is_like(self, other: "Below[HomeT]") -> bool:
+    def is_like(self, other: "Below[LocationT]") -> bool:
         """Return whether the other one has the same classification."""
-        same = self.home == other.home and self.unlisted == other.unlisted
+        same = self.location == other.location and self.unlisted == other.unlisted
         return same and list(self.entries.values()) == list(other.entries.values())
 
 
@@ -54,40 +54,40 @@ class _Outside(Struct, eq=False):
     unlisted: list[RemotePath] = field(default_factory=list)
 
 
-class Changed(Struct, Generic[HomeT]):
+class Changed(Struct, Generic[LocationT]):
     """What changed in a split tree."""
 
-    below: list[Below[HomeT]]
+    below: list[Below[LocationT]]
     """The run and eval directories with changes, new ones included."""
-    vanished: list[Below[HomeT]]
+    vanished: list[Below[LocationT]]
     """The run and eval directories that are gone."""
     is_outside: bool
     """Whether what is left out of the tree may be different."""
 
 
-class SortedTree(Generic[HomeT]):
+class SortedTree(Generic[LocationT]):
     """A tree, partitioned into the content of each run or eval directory and the rest.
 
     Of nested ones the outermost counts. One that can't be listed, or that a rule excludes as a whole, does not count.
     """
 
     def __init__(
-        self, listing: Listing, selection: Selection, home_of: Callable[[_Parts, Selection], HomeT | None]
+        self, listing: Listing, selection: Selection, location_of: Callable[[_Parts, Selection], LocationT | None]
     ) -> None:
         """Prepare to split `listing` (`fill`).
 
-        `home_of` finds a run or eval directory among the components of a path, by names alone.
+        `location_of` finds a run or eval directory among the components of a path, by names alone.
         """
         self._listing = listing
         self._selection = selection
-        self._home_of = home_of
+        self._location_of = location_of
         self._exclusions = Exclusions(selection)
         self._strangers = _Outside(None)
         self._outside = [self._strangers]
-        self._found: list[Below[HomeT]] = []
-        self._directories: dict[_Parts, Below[HomeT] | _Outside] = {(): self._strangers}
+        self._found: list[Below[LocationT]] = []
+        self._directories: dict[_Parts, Below[LocationT] | _Outside] = {(): self._strangers}
         """Run and eval directories, and those in none; most are below one of the former, and are not kept."""
-        self._latest: tuple[_Parts, Below[HomeT] | _Outside] = (), self._strangers
+        self._latest: tuple[_Parts, Below[LocationT] | _Outside] = (), self._strangers
         """The directory that was looked up last: the entries of one come one after the other."""
         self._unlisted = frozenset(path.parts for path in listing.unreadable)
 
@@ -100,7 +100,7 @@ class SortedTree(Generic[HomeT]):
         for path in self._listing.unreadable:
             self._place_of(path.parts[:-1]).unlisted.append(path)
 
-    def _put(self, entry: Entry) -> "Below[HomeT] | _Outside | None":
+    def _put(self, entry: Entry) -> "Below[LocationT] | _Outside | None":
         parts = entry.path.parts
         if self._unlisted and parts in self._unlisted:
             return None
@@ -110,7 +110,7 @@ class SortedTree(Generic[HomeT]):
         place.entries[entry.path] = entry
         return place
 
-    def update(self, listing: Listing) -> "Changed[HomeT] | None":
+    def update(self, listing: Listing) -> "Changed[LocationT] | None":
         """Apply what changed since the listing that this was made of; return it.
 
         None: nothing was applied, and all of the tree has to be split again.
@@ -122,7 +122,7 @@ class SortedTree(Generic[HomeT]):
         if found is None:
             return None
         touched, removed = found
-        homes = len(self._found)
+        count = len(self._found)
         self._listing = listing
         for path in removed:
             self._place_of(path.parts[:-1]).entries.pop(path, None)
@@ -133,18 +133,18 @@ class SortedTree(Generic[HomeT]):
                 touched[id(place)] = place
         below = [each for each in touched.values() if isinstance(each, Below)]
         vanished = self._vanished(below)
-        is_outside = len(below) < len(touched) or len(self._found) != homes or bool(vanished)
+        is_outside = len(below) < len(touched) or len(self._found) != count or bool(vanished)
         gone = set(map(id, vanished))
         return Changed([each for each in below if id(each) not in gone], vanished, is_outside)
 
     def _changed_before(
         self, listing: Listing, delta: Delta
-    ) -> "tuple[dict[int, Below[HomeT] | _Outside], list[RemotePath]] | None":
+    ) -> "tuple[dict[int, Below[LocationT] | _Outside], list[RemotePath]] | None":
         """Return where earlier entries changed, by the objects' ids, and the paths of those to remove.
 
         None: a run or eval directory may be gone.
         """
-        touched: dict[int, Below[HomeT] | _Outside] = {}
+        touched: dict[int, Below[LocationT] | _Outside] = {}
         removed: list[RemotePath] = []
         gone = frozenset(delta.gone)
         for path in dict.fromkeys((*delta.gone, *delta.changed)):
@@ -162,9 +162,9 @@ class SortedTree(Generic[HomeT]):
                 removed.append(path)
         return touched, removed
 
-    def _vanished(self, below: Iterable[Below[HomeT]]) -> list[Below[HomeT]]:
+    def _vanished(self, below: Iterable[Below[LocationT]]) -> list[Below[LocationT]]:
         """Remove those of `below` that do not exist any more, and return them."""
-        empty = {each.home.path.parts: each for each in below if not each.entries and not each.unlisted}
+        empty = {each.location.path.parts: each for each in below if not each.entries and not each.unlisted}
         standing = self._with_directories(empty)
         vanished = [each for parts, each in empty.items() if parts not in standing]
         if vanished:
@@ -174,16 +174,16 @@ class SortedTree(Generic[HomeT]):
             self._latest = (), self._strangers
         return vanished
 
-    def _with_directories(self, homes: Collection[_Parts]) -> set[_Parts]:
-        """Return those of `homes` at or below which a directory is listed."""
-        depths = {len(parts) for parts in homes}
+    def _with_directories(self, count: Collection[_Parts]) -> set[_Parts]:
+        """Return those of `directories` at or below which a directory is listed."""
+        depths = {len(parts) for parts in count}
         found: set[_Parts] = set()
-        for entry in self._listing.entries.values() if homes else ():
+        for entry in self._listing.entries.values() if count else ():
             if entry.type is EntryType.DIRECTORY:
                 found.update(entry.path.parts[:depth] for depth in depths if len(entry.path.parts) >= depth)
-        return found.intersection(homes)
+        return found.intersection(count)
 
-    def _place_of(self, inside: _Parts) -> "Below[HomeT] | _Outside":
+    def _place_of(self, inside: _Parts) -> "Below[LocationT] | _Outside":
         if inside == self._latest[0]:
             return self._latest[1]
         place = self._directories.get(inside)
@@ -195,20 +195,20 @@ class SortedTree(Generic[HomeT]):
         self._latest = inside, place
         return place
 
-    def _opened(self, inside: _Parts) -> "Below[HomeT] | _Outside":
-        home = self._home_of(inside, self._selection)
-        if home is None:
+    def _opened(self, inside: _Parts) -> "Below[LocationT] | _Outside":
+        location = self._location_of(inside, self._selection)
+        if location is None:
             return self._strangers
-        exclusion = self._exclusions.of_directory(home.path.parts)
+        exclusion = self._exclusions.of_directory(location.path.parts)
         if exclusion is None:
-            self._found.append(Below(home))
+            self._found.append(Below(location))
             return self._found[-1]
         self._outside.append(_Outside(exclusion))
         return self._outside[-1]
 
-    def homes(self) -> list[Below[HomeT]]:
+    def directories(self) -> list[Below[LocationT]]:
         """Return the content of each run or eval directory, in the order of their paths."""
-        return sorted(self._found, key=lambda below: below.home.path.parts)
+        return sorted(self._found, key=lambda below: below.location.path.parts)
 
     def left_out(self, tree: Tree, reason: str) -> tuple[list[LeftOut], tuple[SymbolicLink, ...]]:
         """Return what is below no run or eval directory, and the links there; `reason` applies if no rule does."""
@@ -217,7 +217,7 @@ class SortedTree(Generic[HomeT]):
         unknown = Exclusion(reason, loss=LossKind.OUTSIDE_FILES)
         special: list[Entry] = []
         for below in self._found:
-            leftovers.understood(below.home.path)
+            leftovers.understood(below.location.path)
         for outside in self._outside:
             for entry in outside.entries.values():
                 if entry.type is EntryType.FILE:

@@ -152,27 +152,27 @@ class IdleTimer:
     def __init__(self) -> None:
         self._began: float | None = None
         self._moved = 0.0
-        self._looked = 0.0
+        self._scanned = 0.0
 
-    def looked(self, snapshot: Snapshot, now: float, interval: float, took: float = 0.0) -> None:
-        """Record a scan that ended at `now` and took `took` seconds; `interval` is the intended time between scans."""
-        self._go_on(now, 2 * interval + took + _LONGEST_GAP)
+    def record_scan(self, snapshot: Snapshot, now: float, interval: float, duration: float = 0.0) -> None:
+        """Record a scan of `duration` seconds that ended at `now`; `interval`: the intended time between scans."""
+        self._go_on(now, 2 * interval + duration + _LONGEST_GAP)
         if snapshot.changed:
             self._moved = now
 
-    def unchanged(self, at: float, interval: float, took: float) -> None:
-        """Record a scan that began at `at` at the earliest and found no change, as `looked` does.
+    def unchanged(self, at: float, interval: float, duration: float) -> None:
+        """Record a scan that began at `at` at the earliest and found no change, as `record_scan` does.
 
         The time after `at` is not observed yet. A scan older than the last recorded one shows nothing new.
         """
-        if at > self._looked:
-            self._go_on(at, 2 * interval + took + _LONGEST_GAP)
+        if at > self._scanned:
+            self._go_on(at, 2 * interval + duration + _LONGEST_GAP)
 
     def _go_on(self, now: float, longest: float) -> None:
         """Extend the series of scans to `now`; begin another one after a gap of more than `longest` seconds."""
-        if self._began is None or now - self._looked > longest:
+        if self._began is None or now - self._scanned > longest:
             self._began = self._moved = now
-        self._looked = now
+        self._scanned = now
 
     @property
     def since(self) -> float:
@@ -182,14 +182,14 @@ class IdleTimer:
     @property
     def began(self) -> float:
         """The start of the uninterrupted series of scans: monotonic seconds."""
-        return self._looked if self._began is None else self._began
+        return self._scanned if self._began is None else self._began
 
     @property
     def quiet(self) -> float:
         """Seconds from the last observed change to the last scan."""
-        return self._looked - self._moved
+        return self._scanned - self._moved
 
     @property
     def watched(self) -> float:
         """Seconds covered by the uninterrupted series of scans."""
-        return 0.0 if self._began is None else self._looked - self._began
+        return 0.0 if self._began is None else self._scanned - self._began

@@ -55,7 +55,7 @@ def training_kind(rest: tuple[str, ...], selection: Selection) -> Kind | Exclusi
     return _UNKNOWN
 
 
-def run_told_of(path: RemotePath) -> RemotePath | None:
+def described_run(path: RemotePath) -> RemotePath | None:
     """Return the run directory that the file at `path` in a training tree describes; None if it describes none."""
     for length in {len(rest) for rest in _TELLING}:
         above, rest = path.parts[:-length], path.parts[-length:]

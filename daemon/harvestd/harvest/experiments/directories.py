@@ -46,7 +46,7 @@ class ExperimentDirectories:
         self._inodes: dict[str, int] = {}
         """The inode of each name in it at that check: they show that two directories exchanged names."""
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Update the records of directories to what exists. Raise `HaltedForSafety`."""
         now = await anyio.to_thread.run_sync(self._times)
         if now == self._seen:
@@ -56,19 +56,19 @@ class ExperimentDirectories:
             if now == self._seen:
                 return  # another host's scan came first
             listing = await anyio.to_thread.run_sync(self._root.listing, None)
-            standing = set(listing)
+            present = set(listing)
             inodes = {name: answer.st_ino for name, answer in listing.items()}
-            replaced = {name for name in standing if self._inodes.get(name, inodes[name]) != inodes[name]}
+            replaced = {name for name in present if self._inodes.get(name, inodes[name]) != inodes[name]}
             filled = await self._context.catalogue.files.experiments_with_files()
             here = [each for each in self._knowledge.experiments() if not each.gone and each.id in filled]
             gone = [each for each in self._knowledge.experiments() if each.gone]
-            absent = any(each.directory not in standing for each in here)
+            absent = any(each.directory not in present for each in here)
             if absent or gone or replaced or self._seen is None:
                 # If a directory is absent, it may have the name of another one that was moved as well.
-                asked = standing if absent else standing - {each.directory for each in here} | replaced
-                owners = await anyio.to_thread.run_sync(self._owners, asked)
+                to_read = present if absent else present - {each.directory for each in here} | replaced
+                owners = await anyio.to_thread.run_sync(self._owners, to_read)
                 self._reserve(owners)
-                await self._follow_all(here, gone, standing, owners)
+                await self._follow_all(here, gone, present, owners)
             self._inodes = inodes
         self._seen = now
 
@@ -101,46 +101,46 @@ class ExperimentDirectories:
         self,
         here: Sequence[ExperimentRecord],
         gone: Sequence[ExperimentRecord],
-        standing: AbstractSet[str],
+        present: AbstractSet[str],
         owners: Mapping[str, str | None],
     ) -> None:
         by_id: dict[str, str] = {}
         for name, owner in owners.items():
             if owner is not None:
                 by_id.setdefault(owner, name)  # of several copies, the first one
-        away = [each for each in here if not self._is_in_place(each, standing, owners)]
+        away = [each for each in here if not self._is_in_place(each, present, owners)]
         for each in away:
             if each.id not in by_id:
                 with _contained(each):
-                    await self._take_away(each, standing)
+                    await self._take_away(each, present)
         for each in (*away, *gone):
             if each.id in by_id:
                 with _contained(each):
-                    await self._follow(each, by_id[each.id], standing)
+                    await self._follow(each, by_id[each.id], present)
         for each in gone:
             # An empty directory of its name means that the operator wants it again.
             is_bare = each.directory in owners and owners[each.directory] is None
             if each.id not in by_id and is_bare and self._holder_of(each.directory) is None:
                 with _contained(each):
-                    await self._follow(each, each.directory, standing)
+                    await self._follow(each, each.directory, present)
 
     def _is_in_place(
-        self, experiment: ExperimentRecord, standing: AbstractSet[str], owners: Mapping[str, str | None]
+        self, experiment: ExperimentRecord, present: AbstractSet[str], owners: Mapping[str, str | None]
     ) -> bool:
         """Return whether an experiment's directory exists, without the manifest of another known experiment."""
         owner = owners.get(experiment.directory)
         is_foreign = owner is not None and owner != experiment.id and self._knowledge.has_experiment(owner)
-        return experiment.directory in standing and not is_foreign
+        return experiment.directory in present and not is_foreign
 
     def _holder_of(self, directory: str) -> ExperimentRecord | None:
         """Return the experiment that has a directory of this name and is not gone."""
         experiments = self._knowledge.experiments()
         return next((each for each in experiments if not each.gone and each.directory == directory), None)
 
-    async def _take_away(self, experiment: ExperimentRecord, standing: AbstractSet[str]) -> None:
+    async def _take_away(self, experiment: ExperimentRecord, present: AbstractSet[str]) -> None:
         """Record that an experiment's directory does not exist."""
         place = LocalPath((experiment.directory,))
-        if experiment.directory not in standing and await anyio.to_thread.run_sync(self._root.stat, place) is not None:
+        if experiment.directory not in present and await anyio.to_thread.run_sync(self._root.stat, place) is not None:
             return  # the listing is out of date
         await self._context.catalogue.record_gone(self._of_newest_version(experiment))
         get_logger().warning(
@@ -150,7 +150,7 @@ class ExperimentDirectories:
             hint="nothing of it is fetched; put it back, or make an empty directory of its name to have it again",
         )
 
-    async def _follow(self, experiment: ExperimentRecord, directory: str, standing: AbstractSet[str]) -> None:
+    async def _follow(self, experiment: ExperimentRecord, directory: str, present: AbstractSet[str]) -> None:
         """Record the present directory of an experiment, or its absence if its files can't be below that name."""
         aliases = [each for each in experiment.aliases if each != directory]
         if directory != experiment.directory:
@@ -170,7 +170,7 @@ class ExperimentDirectories:
                 hint="give the directory another name",
             )
             if not experiment.gone:
-                await self._take_away(experiment, standing)
+                await self._take_away(experiment, present)
             return
         self._context.changes.touch([after.id])
         log = get_logger().bind(experiment=after.directory, path=after.directory, old=experiment.directory)

@@ -45,7 +45,7 @@ class Manifests:
     def __init__(self, context: Context, root: DataRoot) -> None:
         self._context = context
         self._root = root
-        self._heard = context.signals.idle.version
+        self._last_version = context.signals.idle.version
         self._behind: Debouncer[str | None] = Debouncer(_QUIET, EVERY)
         """The manifests to write; None means `_unfiled`."""
         self._held: set[str | None] = set()
@@ -54,7 +54,7 @@ class Manifests:
     async def run(self) -> None:
         """Write due manifests until cancelled; the caller flushes at the end."""
         while True:
-            if await self._rested():
+            if await self._wait_until_due():
                 await self.flush()
                 continue
             now = time.monotonic()
@@ -62,13 +62,13 @@ class Manifests:
             for identifier in self._behind.due(now):
                 await self._write(identifier)
 
-    async def _rested(self) -> bool:
+    async def _wait_until_due(self) -> bool:
         """Wait until the next check is due; return whether all manifests are due.
 
         They are due when everything that a host showed is here.
         """
         with anyio.move_on_after(_LOOK):
-            self._heard = await self._context.signals.idle.wait(self._heard)
+            self._last_version = await self._context.signals.idle.wait(self._last_version)
             return True
         return False
 

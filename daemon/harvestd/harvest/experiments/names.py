@@ -62,7 +62,7 @@ def _named(file: FileRecord, at: int) -> RunName:
     return found
 
 
-async def name_as_asked(context: Context, root: DataRoot, request: Request) -> str:
+async def apply_name_request(context: Context, root: DataRoot, request: Request) -> str:
     """Execute a request for a name; return its outcome, empty while files of the run still grow here.
 
     The detail of such a request is {"name": the first part, "experiment": an id} or, for evals whose run was never
@@ -78,8 +78,8 @@ async def name_as_asked(context: Context, root: DataRoot, request: Request) -> s
         return f"filed in {(await file_waiting(context, root, waiting, name)).directory}"
     if not knowledge.has_experiment(identifier) or not knowledge.runs_of(identifier):
         return f"{REFUSED}there is nothing to name any more"
-    showing = {state.showing.storage for state in context.states.all() if state.showing is not None}
-    if any(not run.is_over and run.storage in showing for run in knowledge.runs_of(identifier)):
+    connected_storages = {state.visible.storage for state in context.states.all() if state.visible is not None}
+    if any(not run.is_over and run.storage in connected_storages for run in knowledge.runs_of(identifier)):
         return ""
     experiment = await name_experiment(context, root, identifier, name)
     called = experiment.name.experiment_name
@@ -117,7 +117,7 @@ async def file_waiting(context: Context, root: DataRoot, waiting: Waiting, exper
             experiment = await _experiment_for(context, waiting, experiment_name)
         files = [each for file in waiting.files if (each := _refiled(file, experiment)) is not None]
         for file, result in zip(files, await refile(context.catalogue, root, files), strict=True):
-            _tell(file, result)
+            _report_conflict(file, result)
     context.changes.touch([None, experiment.id])
     return experiment
 
@@ -180,7 +180,7 @@ def _refiled(file: FileRecord, experiment: ExperimentRecord) -> Refiling | None:
     return Refiling(file, replace(file, target=target, experiment=experiment.id))
 
 
-def _tell(file: Refiling, result: Result) -> None:
+def _report_conflict(file: Refiling, result: Result) -> None:
     log = get_logger().bind(host=file.before.host, path=file.after.target)
     if result in {Result.PUBLISHED, Result.ADOPTED}:
         log.info(Event.FILE_FILED, old=file.before.target)
@@ -230,17 +230,17 @@ class AutomaticNames:
     def _leads(self, record: RunRecord) -> bool:
         """Return whether the run is fetched from this host, of those that show it or parts of it."""
         is_own = record.is_of(self._host.name, self._host.identity)
-        showing = self._context.states.evals_of_others(self._context.storage_of(self._host))
+        connected_storages = self._context.states.evals_of_others(self._context.storage_of(self._host))
         knowledge = self._context.catalogue.knowledge
-        return is_own and not is_part(record, knowledge) and leader(record, knowledge, showing) is None
+        return is_own and not is_part(record, knowledge) and leader(record, knowledge, connected_storages) is None
 
     async def _follow(self, run: RunDir, record: RunRecord) -> None:
         self._settled[run.place] = record.final_version
         knowledge = self._context.catalogue.knowledge
         experiment = knowledge.experiment(record.experiment or "")
         context = self._context.naming_of(self._host, self._gpu_names, record.writer)
-        evidence = dated(with_parents(record.evidence, knowledge.runs_named, context.models), run)
-        facts = name_run(run.name, evidence, context)
+        naming_facts = dated(with_parents(record.naming_facts, knowledge.runs_named, context.models), run)
+        facts = name_run(run.name, naming_facts, context)
         if knowledge.runs_of(experiment.id)[0].key != record.key:
             # The host that was seen first is gone; this host's hardware is not that of the run.
             facts = replace(facts, hardware=experiment.name.hardware)

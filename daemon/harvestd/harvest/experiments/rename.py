@@ -58,7 +58,7 @@ async def rename(context: Context, root: DataRoot, experiment: ExperimentRecord,
             done = await _renamed(context.catalogue, root, before, name)
     after = context.catalogue.knowledge.experiment(experiment.id)
     context.changes.touch([after.id])
-    _tell(context, before, after, name, done=done)
+    _log_rename(context, before, after, name, done=done)
     return done
 
 
@@ -118,11 +118,11 @@ async def _moved(root: DataRoot, old: LocalPath, new: LocalPath, *, files: bool)
     if result in {Result.PUBLISHED, Result.ADOPTED}:
         return True
     # An experiment without published files has no directory to move.
-    stands = [await anyio.to_thread.run_sync(root.stat, path) is not None for path in (old, new)]
-    return not files and not any(stands)
+    exist = [await anyio.to_thread.run_sync(root.stat, path) is not None for path in (old, new)]
+    return not files and not any(exist)
 
 
-def _tell(
+def _log_rename(
     context: Context, before: ExperimentRecord, after: ExperimentRecord, name: ExperimentName, *, done: bool
 ) -> None:
     if not done:
@@ -204,11 +204,11 @@ class MovedEvents:
 class RenamedEvals:
     """Recognises renamed evals of one connected host."""
 
-    def __init__(self, host: Host, context: Context, troubles: FailureTracker, undecided: dict[str, str]) -> None:
+    def __init__(self, host: Host, context: Context, failures: FailureTracker, undecided: dict[str, str]) -> None:
         """`undecided` receives the reason why an eval waits, by its remote path."""
         self._host = host
         self._context = context
-        self._troubles = troubles
+        self._failures = failures
         self._undecided = undecided
         self._storage = context.storage_of(host)
         self._evals = EvalsOnHost(self._storage, context.catalogue.knowledge)
@@ -218,7 +218,7 @@ class RenamedEvals:
     async def prove(self, whole: tuple[ScanResult, Snapshot], reader: Reader, now: float) -> None:
         """Note the renames that the newest scan proves. Raise `Retry` when the link is lost."""
         shown, snapshot = whole
-        candidates = {each.proof: each for each in self._evals.looked(shown.evals, snapshot)}
+        candidates = {each.proof: each for each in self._evals.record_scan(shown.evals, snapshot)}
 
         async def conclude(hashed: Hashed) -> None:
             for item, opened in hashed:
@@ -226,7 +226,7 @@ class RenamedEvals:
                     self._held[candidates[item]] = now
 
         if candidates:
-            await hash_there(list(candidates), reader, self._troubles, conclude)
+            await hash_there(list(candidates), reader, self._failures, conclude)
 
     async def record(self, whole: tuple[ScanResult, Snapshot], now: float) -> None:
         """Record the new paths of the files of proven renames; the caller holds `Context.indexing`."""
@@ -249,9 +249,10 @@ class RenamedEvals:
         """Return the remote paths of eval files that other hosts show on this file system, by their newest scans."""
         return {
             member.source.place
-            for outlook in self._context.states.outlooks()
-            if outlook.host.identity != self._host.identity and self._context.storage_of(outlook.host) == self._storage
-            for eval_dir in outlook.seen.evals
+            for last_scan in self._context.states.last_scans()
+            if last_scan.host.identity != self._host.identity
+            and self._context.storage_of(last_scan.host) == self._storage
+            for eval_dir in last_scan.seen.evals
             for group in eval_dir.groups
             for member in group.members
         }

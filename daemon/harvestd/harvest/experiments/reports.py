@@ -64,9 +64,9 @@ class Reports:
         self._noted = -1
         """The version of `PlanningIndex` at that time."""
         self._may_draw = 0.0
-        self._told: dict[tuple[str, str], str] = {}
+        self._logged: dict[tuple[str, str], str] = {}
         """The last error by experiment and script."""
-        self._said_plain = False
+        self._is_plain_logged = False
 
     async def run(self) -> None:
         """Make due reports until cancelled. Raise `HaltedForSafety`."""
@@ -114,7 +114,7 @@ class Reports:
 
     def _note_runs(self, knowledge: PlanningIndex) -> None:
         for run in knowledge.runs():
-            facts = (run.experiment, run.step, run.config, run.final, run.trouble)
+            facts = (run.experiment, run.step, run.config, run.final, run.problem)
             if run.experiment is not None and self._runs.get(run.id, facts) != facts:
                 self._context.changes.reports.add(run.experiment)
             self._runs[run.id] = facts
@@ -162,10 +162,10 @@ class Reports:
                 self._context.changes.reports.add(identifier)
                 return
             except (Conflict, Refused, Damaged) as e:
-                self._tell(known, e)
+                self._log_failure(known, e)
                 return
         if written.changed:
-            self._say_written(known)
+            self._log_written(known)
         if written.needs_pictures and self._draws():
             self._undrawn[identifier] = written.placed
 
@@ -174,8 +174,8 @@ class Reports:
             return False
         if analysis.can_draw():
             return True
-        if not self._said_plain:
-            self._said_plain = True
+        if not self._is_plain_logged:
+            self._is_plain_logged = True
             get_logger().info(Event.REPORT_PLAIN, hint=_WITHOUT)
         return False
 
@@ -194,26 +194,26 @@ class Reports:
             self._may_draw = time.monotonic() + _REST * (time.monotonic() - began)
             async with self._context.directory_lock.still():
                 known = await self._known(identifier)
-                await anyio.to_thread.run_sync(making.hang, self._root, known, drawing, self._context.evals)
+                await anyio.to_thread.run_sync(making.publish_pictures, self._root, known, drawing, self._context.evals)
         except FileNotFoundError:
             return
         except (Retry, DiskFull) as e:
-            self._tell(known, e)
+            self._log_failure(known, e)
             self._draw_later(identifier)
             return
         except (Conflict, Refused, Damaged) as e:
-            self._tell(known, e)
+            self._log_failure(known, e)
             return
-        self._say_written(known)
+        self._log_written(known)
         if drawing.drawn.late:
             self._draw_later(identifier)
         else:
             self._undone.pop(identifier, None)
         for script, error in drawing.drawn.failed.items():
-            self._tell(known, Refused(error, hint=_DRAW_NOW if drawing.drawn.late else ""), script)
-        for key in [each for each in self._told if each[0] == identifier]:
+            self._log_failure(known, Refused(error, hint=_DRAW_NOW if drawing.drawn.late else ""), script)
+        for key in [each for each in self._logged if each[0] == identifier]:
             if key[1] not in drawing.drawn.failed:
-                del self._told[key]
+                del self._logged[key]
 
     def _draw_later(self, identifier: str) -> None:
         """Retry an experiment's pictures after a pause that doubles: this machine was too busy, or its disk full."""
@@ -221,15 +221,15 @@ class Reports:
         self._behind.postpone(identifier, time.monotonic() + backoff(EVERY, times, _LONGEST_PAUSE))
         self._context.changes.reports.add(identifier)
 
-    def _say_written(self, known: Known) -> None:
+    def _log_written(self, known: Known) -> None:
         directory = known.experiment.directory
         get_logger().debug(Event.REPORT_WRITTEN, experiment=known.experiment.id, path=directory)
 
-    def _tell(self, known: Known, error: HarvestError, script: str = "") -> None:
+    def _log_failure(self, known: Known, error: HarvestError, script: str = "") -> None:
         """Log a failure as a warning; a repeated one for debugging only."""
         key = (known.experiment.id, script)
-        same = self._told.get(key) == str(error)
-        self._told[key] = str(error)
+        same = self._logged.get(key) == str(error)
+        self._logged[key] = str(error)
         log = get_logger().bind(experiment=known.experiment.id, path=known.experiment.directory)
         (log.debug if same else log.warning)(
             Event.REPORT_FAILED, script=script or None, error=str(error), hint=error.hint or None

@@ -18,7 +18,7 @@ from harvestd.errors import HarvestError, Retry
 from harvestd.harvest.budgets import slot
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.health import shown
-from harvestd.harvest.release.policy import Who
+from harvestd.harvest.release.policy import MachineIdentity
 from harvestd.inventory.host import Host
 from harvestd.remote.api import Box, BoxFacts, Limits
 from harvestd.remote.open import open_box
@@ -108,7 +108,7 @@ async def connected(host: Host, context: Context) -> AsyncIterator[tuple[Box, Bo
             yield box, facts
 
 
-async def who_is(box: Box, limits: Limits, ignored: Collection[str] = ()) -> Who:
+async def identify_machine(box: Box, limits: Limits, ignored: Collection[str] = ()) -> MachineIdentity:
     """Return the identity of a connected host, and its activity apart from the programs `ignored`.
 
     Raise `Retry` if it is too slow, as every query does.
@@ -118,7 +118,7 @@ async def who_is(box: Box, limits: Limits, ignored: Collection[str] = ()) -> Who
     try:
         with anyio.fail_after(seconds):
             # A time span of zero: no changed files are searched for.
-            return Who.of((await box.circumstances(timedelta())).without(ignored))
+            return MachineIdentity.of((await box.circumstances(timedelta())).without(ignored))
     except TimeoutError:
         raise Retry(
             f"it does not say within {seconds:g} s which machine it is and who works there; limits.inspect_time says "

@@ -42,14 +42,14 @@ _REMEMBERED = 1_000
 T = TypeVar("T")
 
 
-class Present(Immutable):
+class ReachableHost(Immutable):
     """A host, and how it is reached."""
 
     host: Host
     target: Target
 
     @property
-    def place(self) -> tuple[str, int, str]:
+    def endpoint(self) -> tuple[str, int, str]:
         """The endpoint, which no two hosts have at the same time."""
         return self.target.address, self.target.port, self.target.proxy_jump
 
@@ -58,44 +58,44 @@ class Present(Immutable):
 class HostChanges:
     """Keeps the last inventory, and the last holders of names and endpoints."""
 
-    _told: Mapping[str, Present] = field(default_factory=dict)
+    _last: Mapping[str, ReachableHost] = field(default_factory=dict)
     """The last inventory, by identity."""
     _named: dict[str, str] = field(default_factory=dict)
     """The identity that last had each name; the most recent one last."""
     _placed: dict[tuple[str, int, str], str] = field(default_factory=dict)
     """The identity that last had each endpoint, in the same order."""
 
-    def call(self, hosts: Mapping[str, Present]) -> list[Host]:
+    def apply(self, hosts: Mapping[str, ReachableHost]) -> list[Host]:
         """Process all present hosts, by identity; return those that disappeared since the last call."""
-        gone = [each.host for identity, each in self._told.items() if identity not in hosts]
+        gone = [each.host for identity, each in self._last.items() if identity not in hosts]
         for host in gone:
             get_logger().info(Event.HOST_GONE, host=host.name, address=host.address, source=host.source)
         for identity, each in hosts.items():
             before = self._named.get(each.host.name, identity)
-            if before == identity and identity not in self._told:
+            if before == identity and identity not in self._last:
                 _log_appeared(each.host)
             old = before if before != identity else self._left(each, hosts)
             if old is not None:
                 _log_replaced(each.host, old)
         for identity, each in hosts.items():
             _hold(self._named, each.host.name, identity)
-            holder = hosts.get(self._placed.get(each.place, ""))
-            if holder is None or holder.place != each.place:
-                _hold(self._placed, each.place, identity)
+            holder = hosts.get(self._placed.get(each.endpoint, ""))
+            if holder is None or holder.endpoint != each.endpoint:
+                _hold(self._placed, each.endpoint, identity)
         most = max(_REMEMBERED, 2 * len(hosts))
         _forget(self._named, most)
         _forget(self._placed, most)
-        self._told = hosts
+        self._last = hosts
         return gone
 
     def is_last(self, host: Host) -> bool:
         """Return whether a host that is gone was the last of its name."""
-        return self._named.get(host.name) == host.identity and host.identity not in self._told
+        return self._named.get(host.name) == host.identity and host.identity not in self._last
 
-    def _left(self, new: Present, hosts: Mapping[str, Present]) -> str | None:
+    def _left(self, new: ReachableHost, hosts: Mapping[str, ReachableHost]) -> str | None:
         """Return the identity that left its endpoint to a host that is new there."""
-        old = self._placed.get(new.place)
-        if old is None or old in hosts or (new.host.identity in self._told and old not in self._told):
+        old = self._placed.get(new.endpoint)
+        if old is None or old in hosts or (new.host.identity in self._last and old not in self._last):
             return None
         return old
 
@@ -134,7 +134,7 @@ _RECORD_EVERY = 30.0
 
 
 @dataclass(frozen=True)
-class _Way:
+class _WatchSpec:
     """Everything that is fixed during a connection; if any of it changes, the host's supervisor is restarted."""
 
     host: Host = field(compare=False)
@@ -146,7 +146,7 @@ class _Way:
 
 @dataclass(frozen=True)
 class _Watch:
-    way: _Way
+    spec: _WatchSpec
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
 
@@ -173,7 +173,7 @@ class Fleet:
         """By identity; a supervisor that is being stopped stays here until it has ended."""
         self._changed = Broadcast()
         self._hosts: frozenset[Host] = frozenset()
-        self._roll = HostChanges()
+        self._changes = HostChanges()
 
     @property
     def size(self) -> int:
@@ -197,7 +197,7 @@ class Fleet:
             tasks.start_soon(keep_running, "verdicts", Verdicts(self._context, self._host_of).run)
             tasks.start_soon(keep_running, "host records", self._record_absent)
             tasks.start_soon(keep_running, "last successes", self._record_successes)
-            tasks.start_soon(keep_running, "experiment directories", self._look_around)
+            tasks.start_soon(keep_running, "experiment directories", self._check_directories)
             with anyio.move_on_after(_FIRST_SETS):
                 await self._inventory.wait_complete()
             with self._context.service_failures.containing("fleet"):
@@ -218,7 +218,7 @@ class Fleet:
             with suppress(DiskFull):  # the transfers report the lack of room
                 await self._context.catalogue.hosts.save_last_successes(times)
 
-    async def _look_around(self) -> None:
+    async def _check_directories(self) -> None:
         """Detect in each interval what the operator did to experiment directories, also if nothing changes on hosts."""
         await self._context.catalogue_opened.wait()
         while True:
@@ -258,21 +258,23 @@ class Fleet:
         return self._context.fleet.present.get(identity) if identity in self._watching else None
 
     def _follow(self, tasks: TaskGroup) -> None:
-        wanted: dict[str, _Way] = {}
+        wanted: dict[str, _WatchSpec] = {}
         for host in sorted(self._hosts, key=lambda each: each.name):
             # Invalid settings of one host do not affect others; the host is watched as before, if it was.
             if host.identity in self._watching:
-                wanted[host.identity] = self._watching[host.identity].way
+                wanted[host.identity] = self._watching[host.identity].spec
             with self._context.host_failures.containing(host.name):
-                wanted[host.identity] = self._way(host)
+                wanted[host.identity] = self._watch_spec(host)
         for identity, watch in self._watching.items():
-            if watch.way != wanted.get(identity):
+            if watch.spec != wanted.get(identity):
                 watch.scope.cancel()
-        for gone in self._roll.call({identity: Present(way.host, way.target) for identity, way in wanted.items()}):
+        for gone in self._changes.apply(
+            {identity: ReachableHost(spec.host, spec.target) for identity, spec in wanted.items()}
+        ):
             tasks.start_soon(self._record_gone, gone)
-        for identity, way in wanted.items():
+        for identity, spec in wanted.items():
             if identity not in self._watching:
-                self._watching[identity] = watch = _Watch(way)
+                self._watching[identity] = watch = _Watch(spec)
                 tasks.start_soon(self._watch, watch)
 
     async def _record_gone(self, host: Host) -> None:
@@ -287,17 +289,17 @@ class Fleet:
         await self._context.catalogue.hosts.record_absent({host.name for host in self._context.fleet.present.values()})
 
     async def _save_gone(self, host: Host) -> None:
-        if self._roll.is_last(host):
+        if self._changes.is_last(host):
             record = HostRecord(host.name, host.identity, host.address, state=GONE)
             await self._context.catalogue.hosts.save(record)
 
-    def _way(self, host: Host) -> _Way:
+    def _watch_spec(self, host: Host) -> _WatchSpec:
         host = placed(host, self._context.settings)
         context = self._context
-        return _Way(host, context.storage_of(host), context.target_of(host), context.watch_list_of(host))
+        return _WatchSpec(host, context.storage_of(host), context.target_of(host), context.watch_list_of(host))
 
     async def _watch(self, watch: _Watch) -> None:
-        host = watch.way.host
+        host = watch.spec.host
         try:
             with watch.scope:
                 await HostSupervisor(host, self._context, self._root, self._scan_now, self._tally).run()

@@ -45,23 +45,23 @@ class Missing(Immutable):
 class Preemption(Struct):
     """Tracks the hosts of one context."""
 
-    perils: dict[str, str] = field(default_factory=dict)
+    ending_hosts: dict[str, str] = field(default_factory=dict)
     """By host name: the provider's state of a host that may end soon."""
-    _told: dict[str, str] = field(default_factory=dict)
+    _logged: dict[str, str] = field(default_factory=dict)
     """By identity: the hosts whose coming end was logged."""
     _last: dict[str, tuple[Host, Plan]] = field(default_factory=dict)
     """By identity: the plan of the last scan of each present host, connected or not."""
 
-    def saw(self, host: Host, plan: Plan) -> None:
+    def record_scan(self, host: Host, plan: Plan) -> None:
         """Record the plan of a scan."""
         self._last[host.identity] = host, plan
 
     def take(self, hosts: Iterable[Host], known: "PlanningIndex | None") -> bool:
         """Process the full set of hosts, and log those that may end soon; return whether there are new ones."""
         threatened = [host for host in hosts if host.peril]
-        self.perils = {host.name: host.peril for host in threatened}
-        fresh = [host for host in threatened if host.identity not in self._told]
-        self._told = {host.identity: host.peril for host in threatened}
+        self.ending_hosts = {host.name: host.peril for host in threatened}
+        fresh = [host for host in threatened if host.identity not in self._logged]
+        self._logged = {host.identity: host.peril for host in threatened}
         for host in fresh:
             get_logger().warning(
                 Event.HOST_ENDING, host=host.name, status=host.peril, bytes=self._outstanding(host, known)
@@ -132,7 +132,7 @@ def _of_follow(follow: Follow, storage: str, known: "PlanningIndex") -> Missing:
     return Missing(follow.place, left, 1 if left or record is None else 0)
 
 
-_LOOK_EVERY = 1.0
+_CHECK_EVERY = 1.0
 """Seconds between two readings of the clocks; also the shortest suspend that counts."""
 
 
@@ -159,9 +159,9 @@ class SuspendDetector(Struct):
         """Read the clocks until cancelled."""
         before = self.clock()
         while True:
-            await anyio.sleep(_LOOK_EVERY)
+            await anyio.sleep(_CHECK_EVERY)
             now = self.clock()
-            if now - before >= _LOOK_EVERY:
+            if now - before >= _CHECK_EVERY:
                 get_logger().info(Event.SERVICE_WOKE, seconds=round(now - before, 1))
                 self._interrupt()
             before = now

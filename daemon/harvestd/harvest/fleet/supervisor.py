@@ -53,14 +53,14 @@ class ReconnectPolicy:
         self.attempt = 1
         """The number of this attempt, counted from the last successful scan."""
         self._refusals = 0
-        self._stood = False
+        self._was_connected = False
         self._losses: deque[float] = deque(maxlen=_MOST_LOSSES)
         """When established links were lost recently."""
-        self._told = ""
+        self._logged_state = ""
 
     def connected(self) -> None:
         """Note that the link is established."""
-        self._stood = True
+        self._was_connected = True
 
     def passed(self) -> None:
         """Note that a scan of the host succeeded."""
@@ -68,9 +68,9 @@ class ReconnectPolicy:
 
     def failed(self, error: Exception) -> float:
         """Note that the attempt ended with `error`, whatever its class; return the seconds until the next one."""
-        if self._stood:
+        if self._was_connected:
             self._losses.append(self._clock())
-            self._stood = False
+            self._was_connected = False
         pause = self._pause(error)
         self.attempt += 1
         return pause * random.uniform(_LEAST_SHARE, 1.0)  # noqa: S311  (spreads load, keeps no secret)
@@ -84,9 +84,9 @@ class ReconnectPolicy:
             return _QUARANTINE
         return backoff(_FIRST_PAUSE, max(self.attempt, self._lost_of_late), _LONGEST_PAUSE)
 
-    def woke(self) -> None:
+    def forget_failures(self) -> None:
         """Note that the workstation was suspended: earlier failures predict nothing."""
-        self.attempt, self._stood = 1, False
+        self.attempt, self._was_connected = 1, False
 
     @property
     def settled(self) -> bool:
@@ -99,9 +99,9 @@ class ReconnectPolicy:
             self._losses.popleft()
         return len(self._losses)
 
-    def is_news(self, state: str) -> bool:
+    def is_new_state(self, state: str) -> bool:
         """Return whether `state` differs from the last logged one, and store it as that."""
-        before, self._told = self._told, state
+        before, self._logged_state = self._logged_state, state
         return state != before
 
 
@@ -120,7 +120,7 @@ class HostSupervisor:
         self._scan_now = scan_now
         self._tally = tally
         self._log = get_logger().bind(host=host.name)
-        self._breaker = ReconnectPolicy()
+        self._reconnects = ReconnectPolicy()
         self._state = ""
         self._pending = -1
         self._full_in_a_row = 0
@@ -140,25 +140,25 @@ class HostSupervisor:
                         raise
                     self._contain(e)
             if woken.cancel_called:
-                self._breaker.woke()
+                self._reconnects.forget_failures()
 
     async def _attempt(self, woken: anyio.CancelScope) -> None:
         """Connect once and watch until the link is lost, then pause. Raise unexpected exceptions."""
         await self._recover()
         try:
-            if self._breaker.attempt == 1:
+            if self._reconnects.attempt == 1:
                 # A host that failed may never be back: requests are settled without it.
                 self._context.requests.awaits(self._host.name)
             try:
                 with unwrapped():
                     await self._connect_and_watch()
             finally:
-                self._context.requests.left(self._host.name)
+                self._context.requests.record_leaving(self._host.name)
         except (Retry, HostQuarantined) as e:
             # A link that ended because the workstation was suspended was not lost.
             if not woken.cancel_called:
                 await self._log_failed(e)
-                await self._rest(self._breaker.failed(e), e)
+                await self._wait_out(self._reconnects.failed(e), e)
         except DiskFull:
             # Not even the scan can be recorded. Only the link is given up meanwhile: other hosts may have nothing to
             # record, and their transfers show whether there is room.
@@ -169,11 +169,11 @@ class HostSupervisor:
 
     def _contain(self, error: Exception) -> None:
         """Report an unexpected exception. Everything that has to be awaited is left to the next attempt."""
-        self._context.host_failures.report(self._host.name, error, attempt=self._breaker.attempt)
-        self._failed = error, self._breaker.failed(error)
+        self._context.host_failures.report(self._host.name, error, attempt=self._reconnects.attempt)
+        self._failed = error, self._reconnects.failed(error)
         self._note_unreadable(described(error))
-        self._tally.stands(self._host.name, FAILED, described(error))
-        self._breaker.is_news(FAILED)
+        self._tally.set_state(self._host.name, FAILED, described(error))
+        self._reconnects.is_new_state(FAILED)
 
     def _note_unreadable(self, why: str) -> None:
         """Note why the host can't be read now, and wake the tasks that wait for a scan of it."""
@@ -190,9 +190,9 @@ class HostSupervisor:
             # The record itself may be what failed: the pause is made in any case.
             with self._context.host_failures.containing(self._host.name):
                 await self._record(FAILED, error=described(error))
-        await self._rest(pause, error)
+        await self._wait_out(pause, error)
 
-    async def _rest(self, pause: float, error: Exception) -> None:
+    async def _wait_out(self, pause: float, error: Exception) -> None:
         resting = f"the pause before {self._host.name} is tried again"
         with self._context.deadlines.within(pause, resting), anyio.move_on_after(pause):
             await self._until_worth_trying(error)
@@ -210,9 +210,9 @@ class HostSupervisor:
 
     async def _ending(self) -> None:
         """Return when the host turns out to end soon; never if that was known before."""
-        if self._host.name in self._context.fleet.rescue.perils:
+        if self._host.name in self._context.fleet.rescue.ending_hosts:
             await anyio.sleep_forever()
-        while self._host.name not in self._context.fleet.rescue.perils:
+        while self._host.name not in self._context.fleet.rescue.ending_hosts:
             await self._scan_now.wait(self._scan_now.version)
 
     async def _connect_and_watch(self) -> None:
@@ -220,24 +220,24 @@ class HostSupervisor:
         async with connected(self._host, self._context) as (box, facts):
             duration = round(time.monotonic() - started, 3)
 
-            def tell() -> None:
+            def log_connected() -> None:
                 self._log_connected(box, duration)
 
-            self._breaker.connected()
+            self._reconnects.connected()
             self._context.states.of(self._host.identity).unreadable = None
-            tell()
-            self._tally.stands(self._host.name, "connected")
-            self._state = self._standing()
+            log_connected()
+            self._tally.set_state(self._host.name, "connected")
+            self._state = self._connected_state()
             await self._record(self._state, method=box.method)
 
             async def passed(pending: int) -> None:
-                self._breaker.passed()
+                self._reconnects.passed()
                 self._full_in_a_row = 0
-                tell()
+                log_connected()
                 self._tally.succeeded(self._host.name, pending)
                 # The fleet records the time of the last success of a host of which nothing else changes.
-                if (self._standing(), pending) != (self._state, self._pending):
-                    self._state, self._pending = self._standing(), pending
+                if (self._connected_state(), pending) != (self._state, self._pending):
+                    self._state, self._pending = self._connected_state(), pending
                     await self._record(self._state, method=box.method, last_success=time.time(), pending=pending)
 
             from harvestd.harvest.host.loop import HostLoop  # noqa: PLC0415  (imported by the fleet)
@@ -248,13 +248,13 @@ class HostSupervisor:
             finally:
                 self._tally.connected.discard(self._host.name)
 
-    def _standing(self) -> str:
+    def _connected_state(self) -> str:
         """Return the state of a host that is connected."""
-        return ENDING if self._host.name in self._context.fleet.rescue.perils else "connected"
+        return ENDING if self._host.name in self._context.fleet.rescue.ending_hosts else "connected"
 
     def _log_connected(self, box: Box, duration: float) -> None:
-        if self._breaker.settled and self._breaker.is_news("connected"):
-            attempt = self._breaker.attempt
+        if self._reconnects.settled and self._reconnects.is_new_state("connected"):
+            attempt = self._reconnects.attempt
             self._log.info(
                 Event.HOST_CONNECTED,
                 address=self._host.address,
@@ -274,9 +274,9 @@ class HostSupervisor:
         lost = isinstance(error, Retry)
         state, event = ("lost", Event.HOST_LOST) if lost else ("quarantined", Event.HOST_QUARANTINED)
         why = state if lost else f"{state}: {type(error).__name__}"
-        level = self._log.warning if self._breaker.is_news(why) else self._log.debug
-        level(event, error=str(error), hint=error.hint, attempt=self._breaker.attempt)
-        self._tally.stands(self._host.name, state, error.with_hint)
+        level = self._log.warning if self._reconnects.is_new_state(why) else self._log.debug
+        level(event, error=str(error), hint=error.hint, attempt=self._reconnects.attempt)
+        self._tally.set_state(self._host.name, state, error.with_hint)
         if why != self._state:
             await self._record(state, error=error.with_hint)
         self._state = why

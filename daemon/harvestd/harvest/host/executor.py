@@ -15,7 +15,7 @@ from harvestd.harvest.host.failures import PassResult
 from harvestd.harvest.host.health import StallDetector
 from harvestd.harvest.host.local_actions import LocalActions
 from harvestd.harvest.host.observer import Observer
-from harvestd.harvest.state import Showing
+from harvestd.harvest.state import VisibleEvals
 from harvestd.harvest.transfer.large import LargeFileFetcher
 from harvestd.harvest.transfer.publish import Publisher
 from harvestd.harvest.transfer.rehash import check_contents
@@ -41,14 +41,14 @@ class Executor:
         self._root = root
         self._box = box
         self.observer = Observer(host, context, box, facts)
-        self.troubles = self.observer.troubles
+        self.failures = self.observer.failures
         self.publisher = Publisher(host, context, root, self.observer.refused)
         self.stalling = StallDetector(host, context)
-        self.following = LogTailer(host, context, root, self.troubles, self.observer.refused, self.stalling)
-        self.bulk = LargeFileFetcher(host, context, root, box, self.publisher, self.troubles)
-        self._collecting = SmallFileFetcher(host, context, root, self.publisher, self.troubles)
+        self.following = LogTailer(host, context, root, self.failures, self.observer.refused, self.stalling)
+        self.bulk = LargeFileFetcher(host, context, root, box, self.publisher, self.failures)
+        self._collecting = SmallFileFetcher(host, context, root, self.publisher, self.failures)
         self._names = AutomaticNames(host, context, root, facts)
-        self._tidying = LocalActions(host, context, root, self.observer.refused)
+        self._local_actions = LocalActions(host, context, root, self.observer.refused)
         self._planned: set[str] = set()
         self._without_room: set[str] = set()
 
@@ -60,18 +60,18 @@ class Executor:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Register this host as connected, for the planners of other hosts, for the duration of the body."""
-        self._context.states.of(self._host.identity).showing = Showing(self._context.storage_of(self._host))
+        self._context.states.of(self._host.identity).visible = VisibleEvals(self._context.storage_of(self._host))
         try:
             yield
         finally:
-            self._context.states.of(self._host.identity).showing = None
+            self._context.states.of(self._host.identity).visible = None
             self.observer.lease.release()
             # A command that works on a single run reads the result afterwards.
             if self._context.selection.only is None:
-                self._context.states.of(self._host.identity).outlook = None
+                self._context.states.of(self._host.identity).last_scan = None
 
     @asynccontextmanager
-    async def under_way(self) -> AsyncIterator[None]:
+    async def fetching_large_files(self) -> AsyncIterator[None]:
         """Fetch large files during the body, which must hold the lease of the storage; errors may come in a group."""
         try:
             async with anyio.create_task_group() as tasks:
@@ -85,23 +85,23 @@ class Executor:
         """Return what the first scan waits for: a slot, or nothing on a host that may end at any moment."""
         return (
             nullcontext()
-            if self._host.name in self._context.fleet.rescue.perils
-            else self._context.budgets.beginning.turn()
+            if self._host.name in self._context.fleet.rescue.ending_hosts
+            else self._context.budgets.beginning.slot()
         )
 
     async def scan(self) -> Plan:
         """Scan the host and return its plan. Raise `Retry` and `HostQuarantined`."""
-        return await self.seen(self.observer.scan)
+        return await self.process_scan(self.observer.scan)
 
     async def scan_all(self) -> Plan:
         """Do the same as `scan`, but with a full scan of every entry."""
-        return await self.seen(self.observer.scan_all)
+        return await self.process_scan(self.observer.scan_all)
 
-    async def seen(self, look: Callable[[], Awaitable[Plan]]) -> Plan:
-        """Scan by `look`, update everything that depends on the scan, and return the plan; raise what `look` raises."""
+    async def process_scan(self, scan: Callable[[], Awaitable[Plan]]) -> Plan:
+        """Scan by `scan`, update everything that depends on the scan, and return the plan; raise what `scan` raises."""
         await self.observer.refused.heal(self._root)
-        plan = await look()
-        await self._context.requests.looked(self._host.name, plan.asked)
+        plan = await scan()
+        await self._context.requests.record_scan(self._host.name, plan.request_states)
         if plan.ignored:
             await self.bulk.drop_below(plan.ignored)
         if self.observer.snapshot is not None and self.observer.snapshot.changed:
@@ -120,15 +120,19 @@ class Executor:
         `all_read` is called once all small files are read. Raise `Retry` when the link is lost, `HaltedForSafety` when
         the disk fails.
         """
-        await self._tidying.tidy(plan)
+        await self._local_actions.perform(plan)
         if self._context.fleet.is_paused:
-            self.bulk.rest()
+            self.bulk.pause()
             return
-        groups = [group for group in plan.groups if self.troubles.may_try(group.place)]
+        groups = [group for group in plan.groups if self.failures.may_try(group.place)]
         large = [group for group in groups if group.size > SMALL]
-        (self.bulk.insist if self._host.name in self._context.fleet.rescue.perils else self.bulk.offer)(large)
-        checks = [each for each in plan.checks if self.troubles.may_try(each.place)]
-        follows = [each for each in plan.follows if self.troubles.may_try(each.place)]
+        (
+            self.bulk.set_queue_now
+            if self._host.name in self._context.fleet.rescue.ending_hosts
+            else self.bulk.set_queue
+        )(large)
+        checks = [each for each in plan.checks if self.failures.may_try(each.place)]
+        follows = [each for each in plan.follows if self.failures.may_try(each.place)]
         small = [group for group in groups if group.size <= SMALL]
         fitting = await self._fitting(small, follows)
         small = [group for group in small if group.place in fitting]
@@ -163,7 +167,7 @@ class Executor:
         self, checks: list[Check], small: list[FetchGroup], follows: list[Follow], all_read: Callable[[], None]
     ) -> None:
         if checks:
-            await check_contents(checks, self._box, self._context, self.troubles)
+            await check_contents(checks, self._box, self._context, self.failures)
         with unwrapped():
             async with anyio.create_task_group() as tasks:
                 if small:
@@ -209,14 +213,14 @@ class SinglePass:
         with unwrapped(), work.shown():
             await leases.wait_free(storage)
             with leases.held(storage, self._host.identity):
-                async with work.under_way():
+                async with work.fetching_large_files():
                     plan = await self._until_nothing_comes()
                     # No quiet time is needed: files of a finished run are not appended to before the next pass.
                     await work.follow_names(plan, quiet=0.0)
         return PassResult(
             files=work.publisher.files + len(work.following.files),
             bytes=work.publisher.bytes + work.following.bytes,
-            failed=work.troubles.all(),
+            failed=work.failures.all(),
             conflicts={
                 str(path): detail
                 for path, detail in (*work.publisher.conflicts.items(), *work.following.conflicts.items())
@@ -229,7 +233,7 @@ class SinglePass:
     async def _until_nothing_comes(self) -> Plan:
         """Work until a scan shows nothing that another round, or a short wait, could fetch; return its plan."""
         work = self._work
-        waited = patience = 0.0
+        waited = timeout = 0.0
         async with work.begins():
             plan = await work.scan()
             await work.do(plan, self._ask_ahead)
@@ -239,12 +243,12 @@ class SinglePass:
             plan = await work.scan()
             tryable = self._tryable(plan)
             if tryable or plan.tidies:
-                await anyio.sleep(work.troubles.pause(tryable))
+                await anyio.sleep(work.failures.pause(tryable))
                 await work.do(plan, self._ask_ahead)
                 continue
             due = [wait.seconds + _BREATH for wait in plan.waiting if wait.seconds is not None]
-            patience = max(patience, 2 * max(due, default=0.0))
-            if not due or waited + min(due) > patience:
+            timeout = max(timeout, 2 * max(due, default=0.0))
+            if not due or waited + min(due) > timeout:
                 return plan
             await anyio.sleep(min(due))
             waited += min(due)
@@ -253,7 +257,7 @@ class SinglePass:
     def _ask_ahead(self) -> None:
         """Request the next scan while the last small files are being published, if nothing else is outstanding."""
         if not self._work.bulk.busy:
-            self._box.look_ahead()
+            self._box.scan_ahead()
 
     async def _wait_for_bulk(self) -> None:
         while self._work.bulk.busy:
@@ -263,4 +267,4 @@ class SinglePass:
         """Return the remote paths that another round can fetch; growing files never prolong a pass."""
         places = [group.place for group in plan.groups] + [check.place for check in plan.checks]
         hopeless = self._work.without_room
-        return [each for each in places if self._work.troubles.attempts(each) < _ATTEMPTS and each not in hopeless]
+        return [each for each in places if self._work.failures.attempts(each) < _ATTEMPTS and each not in hopeless]

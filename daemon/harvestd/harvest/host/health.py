@@ -22,16 +22,16 @@ from msgspec.structs import replace
 
 from harvestd.convention.kinds import Kind, run_name
 from harvestd.convention.log_rows import lines_of
-from harvestd.convention.metadata.progress import StepRate, newest_step, readings, seconds_left, strode
+from harvestd.convention.metadata.progress import StepRate, advanced, newest_step, readings, seconds_left
 from harvestd.convention.scan.model import RunDir, ScanResult, Source
 from harvestd.convention.scan.snapshot import Snapshot, Version
 from harvestd.convention.scan.stability import StabilityTracker
 from harvestd.errors import HostQuarantined, Retry
 from harvestd.harvest.context import Context
-from harvestd.harvest.state import Rest
+from harvestd.harvest.state import IdleState
 from harvestd.inventory.host import Host
 from harvestd.planning.records import FileRecord, NotLoaded, RunRecord
-from harvestd.planning.run_status import Life, RunStatus, RunTrouble, has_died, quiet_for
+from harvestd.planning.run_status import Liveness, RunProblem, RunStatus, has_died, quiet_for
 from harvestd.remote.api import Box
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
@@ -47,13 +47,13 @@ _SILENT_FOR_GOOD: Final = 6 * 3600.0
 """Seconds after which a silent run counts as stalled if neither its step rate nor its processes are known."""
 
 
-class Look(Protocol):
+class LastScanView(Protocol):
     """The result of the last scan of a host, and a way to query more."""
 
     sightings: StabilityTracker
     seen: ScanResult | None
 
-    async def life(self) -> Life:
+    async def liveness(self) -> Liveness:
         """Query the processes that could still write."""
         ...
 
@@ -69,16 +69,16 @@ class StallDetector:
         self._since = time.monotonic()
         self._caught_up: dict[tuple[str, str], bool] = {}
         """By run: whether all of its log was here when it was last read, on this connection."""
-        self._asked: dict[tuple[str, str], float] = {}
+        self._queried: dict[tuple[str, str], float] = {}
         """By run: when the host's processes were queried for it."""
 
-    def heard(self, run: RunRecord, lines: Sequence[bytes], *, behind: int) -> RunTrouble | None:
+    def process_lines(self, run: RunRecord, lines: Sequence[bytes], *, behind: int) -> RunProblem | None:
         """Process new lines of a run's log, of which `behind` bytes are still missing; return the run's trouble."""
         live = self._caught_up.get(run.key, False)
         self._caught_up[run.key] = behind <= _BEHIND
-        self._asked.pop(run.key, None)
+        self._queried.pop(run.key, None)
         before = self._context.step_rates.get(run.key)
-        now = strode(before, readings(lines), time.monotonic(), live=live)
+        now = advanced(before, readings(lines), time.monotonic(), live=live)
         self._context.step_rates[run.key] = now
         known = before is not None and before.diverged is not None and before.began == now.began
         if now.diverged is not None and not known and not run.finished:
@@ -89,13 +89,13 @@ class StallDetector:
                 step=now.diverged.step,
                 what=f"loss is {now.diverged.loss}",
             )
-        has_diverged = run.trouble is not None and run.trouble.status is RunStatus.DIVERGED
+        has_diverged = run.problem is not None and run.problem.status is RunStatus.DIVERGED
         if has_diverged and (now.diverged is not None or not now.finite):
             # This process has read no finite loss since, so the recorded trouble stays.
-            return run.trouble
-        return None if now.diverged is None else RunTrouble(RunStatus.DIVERGED, time.time())
+            return run.problem
+        return None if now.diverged is None else RunProblem(RunStatus.DIVERGED, time.time())
 
-    async def check(self, observer: Look) -> None:
+    async def check(self, observer: LastScanView) -> None:
         """Detect runs that fell silent, by the last scan. Raise `Retry`, `HostQuarantined`."""
         now = time.monotonic()
         for run in observer.seen.runs if observer.seen is not None else ():
@@ -103,52 +103,56 @@ class StallDetector:
             if record is not None and record.finished:
                 self._context.step_rates.pop(record.key, None)
             elif record is not None:
-                await self._look_at(run, record, observer, now)
+                await self._check_run(run, record, observer, now)
 
-    async def _look_at(self, run: RunDir, record: RunRecord, observer: Look, now: float) -> None:
-        stride = self._context.step_rates.get(record.key)
+    async def _check_run(self, run: RunDir, record: RunRecord, observer: LastScanView, now: float) -> None:
+        rate = self._context.step_rates.get(record.key)
         silent = quiet_for(run, observer.sightings, now)
-        if stride is not None:
-            silent = min(silent, self._silence(run, observer.sightings, stride.at, now))
-        is_stalled = stride is not None and stride.is_stalled(silent)
+        if rate is not None:
+            silent = min(silent, self._silence(run, observer.sightings, rate.at, now))
+        is_stalled = rate is not None and rate.is_stalled(silent)
         is_quiet = math.isfinite(silent) and silent >= self._context.settings.verdict.idle_for.total_seconds()
-        if record.is_over or not (is_stalled or is_quiet) or now < self._asked.get(record.key, -math.inf) + _ASK_AGAIN:
+        if (
+            record.is_over
+            or not (is_stalled or is_quiet)
+            or now < self._queried.get(record.key, -math.inf) + _ASK_AGAIN
+        ):
             return
-        self._asked[record.key] = now
-        life = await observer.life()
+        self._queried[record.key] = now
+        liveness = await observer.liveness()
         present = self._context.catalogue.knowledge.run_at(self._storage, run.place)
-        if self._context.step_rates.get(record.key) is not stride or present is None or present.is_over:
+        if self._context.step_rates.get(record.key) is not rate or present is None or present.is_over:
             return  # it went on meanwhile, or another host that shows it has examined it
         # Without a process it has died, even if it has not been quiet long enough to be presumed dead.
-        has_died_now = has_died(run, record.shown_by, life, observer.sightings, now)
-        if (is_stalled and life.gpu_processes == 0) or has_died_now or self._was_followed(record, stride, is_quiet):
+        has_died_now = has_died(run, record.shown_by, liveness, observer.sightings, now)
+        if (is_stalled and liveness.gpu_processes == 0) or has_died_now or self._was_followed(record, rate, is_quiet):
             await self._note(present, RunStatus.DIED, silent)
         elif is_stalled or (has_died_now is None and silent >= _SILENT_FOR_GOOD):
             await self._note(present, RunStatus.STALLED, silent)
-            self._log_stalled(present, stride, silent)
+            self._log_stalled(present, rate, silent)
 
     async def _note(self, run: RunRecord, status: RunStatus, silent: float) -> None:
         """Record the trouble of a run; log if it died."""
-        if run.trouble is not None and run.trouble.status is status:
+        if run.problem is not None and run.problem.status is status:
             return
-        trouble = RunTrouble(status, time.time() - silent)
-        await self._context.catalogue.change_run(run.key, partial(replace, trouble=trouble))
+        problem = RunProblem(status, time.time() - silent)
+        await self._context.catalogue.change_run(run.key, partial(replace, problem=problem))
         if status is RunStatus.DIED:
             get_logger().warning(
                 Event.RUN_DIED, host=self._host.name, run_id=run.name, step=run.step, seconds=round(silent)
             )
 
-    def _log_stalled(self, run: RunRecord, stride: StepRate | None, silent: float) -> None:
-        if stride is None or stride.settled:
+    def _log_stalled(self, run: RunRecord, rate: StepRate | None, silent: float) -> None:
+        if rate is None or rate.settled:
             return
-        self._context.step_rates[run.key] = replace(stride, settled=True)
+        self._context.step_rates[run.key] = replace(rate, settled=True)
         get_logger().warning(
             Event.RUN_STALLED,
             host=self._host.name,
             run_id=run.name,
-            step=stride.step,
+            step=rate.step,
             seconds=round(silent),
-            usual_seconds=round(stride.usual or 0.0, 3),
+            usual_seconds=round(rate.usual or 0.0, 3),
         )
 
     def _silence(self, run: RunDir, sightings: StabilityTracker, at: float, now: float) -> float:
@@ -169,13 +173,13 @@ class StallDetector:
             return False  # the records of a host are dropped only while everything that it shows is here
         return all(log.version.size - copy.size > _BEHIND for copy in copies)
 
-    def _was_followed(self, run: RunRecord, stride: StepRate | None, is_quiet: bool) -> bool:  # noqa: FBT001
+    def _was_followed(self, run: RunRecord, rate: StepRate | None, is_quiet: bool) -> bool:  # noqa: FBT001
         """Return whether another run began on this storage since: then this one no longer runs."""
         others = {
             key: each for key, each in self._context.step_rates.items() if key[0] == self._storage and key != run.key
         }
-        if stride is not None:
-            return any(other.began > stride.at for other in others.values())
+        if rate is not None:
+            return any(other.began > rate.at for other in others.values())
         # For a run that fell silent before this process began, the names decide which run began later.
         return is_quiet and any(key[1].rpartition("/")[2] > run.name for key, each in others.items() if each.gaps)
 
@@ -188,7 +192,7 @@ class RunProgress:
         self._storage = context.storage_of(host)
         self._catalogue = context.catalogue
 
-    async def heard(self, record: FileRecord, content: bytes, version: Version) -> None:
+    async def record_lines(self, record: FileRecord, content: bytes, version: Version) -> None:
         """Process lines that were just appended to a log; other files are ignored."""
         if record.kind is not Kind.TRAIN_LOG or not content:
             return
@@ -197,11 +201,11 @@ class RunProgress:
         run = self._run_of(record.place)
         if run is None:
             return
-        trouble = self._stalling.heard(run, lines, behind=version.size - record.size)
+        problem = self._stalling.process_lines(run, lines, behind=version.size - record.size)
         heard_at = time.time()
 
         def with_lines(now: RunRecord) -> RunRecord:
-            after = replace(now, trouble=trouble)
+            after = replace(now, problem=problem)
             if step is None or (now.step is not None and now.step >= step):
                 return after
             return replace(after, step=step, step_at=heard_at, seconds_left=_left(now, step, version))
@@ -238,16 +242,16 @@ class LivenessMonitor:
         self._asked_at: float | None = None
         self._processes: int | None = None
 
-    def known(self) -> Life:
+    def known(self) -> Liveness:
         """Return what is known now."""
-        return Life(
+        return Liveness(
             idle_for=self._context.settings.verdict.idle_for.total_seconds(),
             gpu_processes=None if self._is_due() else self._processes,
             hosts=self._context.fleet.hosts,
             ending=self._context.fleet.ending,
         )
 
-    async def asked(self, seen: ScanResult) -> Life | None:
+    async def queried(self, seen: ScanResult) -> Liveness | None:
         """Query the hosts and return the result; None if that was done just now. Raise `Retry`.
 
         `seen` is what this host shows; others may show a part of it as well.
@@ -315,23 +319,23 @@ class IdleDetector:
         """Process a scan, and do what `query` does. Raise `Retry`."""
         now = time.monotonic()
         state = self._context.states.of(self._host.identity)
-        rest = state.rest = state.rest or Rest(since=now, asked_at=now)
-        if snapshot is None or self._has_moved(snapshot, now - rest.since):
-            rest.since, rest.told = now, False
+        idle = state.idle = state.idle or IdleState(since=now, asked_at=now)
+        if snapshot is None or self._has_moved(snapshot, now - idle.since):
+            idle.since, idle.is_logged = now, False
         self._is_first = False
         await self.query()
 
     async def query(self) -> None:
         """Query the GPUs if that is due, and log when the host is idle: what time alone requires. Raise `Retry`."""
-        now, rest = time.monotonic(), self._context.states.of(self._host.identity).rest
-        if rest is None or now - max(rest.since, rest.asked_at) < _ASK_EVERY:
+        now, idle = time.monotonic(), self._context.states.of(self._host.identity).idle
+        if idle is None or now - max(idle.since, idle.asked_at) < _ASK_EVERY:
             return
-        rest.asked_at = now
+        idle.asked_at = now
         if await self._box.gpu_processes() != 0:
-            rest.since, rest.told = now, False
-        elif not rest.told and now - rest.since >= _IDLE_AFTER:
-            rest.told = True
-            self._tell(now - rest.since)
+            idle.since, idle.is_logged = now, False
+        elif not idle.is_logged and now - idle.since >= _IDLE_AFTER:
+            idle.is_logged = True
+            self._log_idle(now - idle.since)
 
     def _has_moved(self, snapshot: Snapshot, rested: float) -> bool:
         """Return whether anything changed in the last `rested` seconds.
@@ -346,7 +350,7 @@ class IdleDetector:
         newest = max((max(version.mtime_ns, version.ctime_ns) for version in versions), default=0)
         return (snapshot.box_time_ns - newest) / 1e9 < rested - _SLACK
 
-    def _tell(self, seconds: float) -> None:
+    def _log_idle(self, seconds: float) -> None:
         cents = self._host.cents_per_hour
         get_logger().warning(
             Event.HOST_IDLE,

@@ -18,7 +18,7 @@ from harvestd.convention.metadata.models import model_id
 from harvestd.convention.metadata.parse import ConfigFacts, TrainingInfo
 from harvestd.convention.scan.model import EvalDir, RunDir, ScanResult, Source, place_of
 from harvestd.convention.scan.snapshot import Entry, EntryType, Snapshot, Tree, TreeKind
-from harvestd.convention.scan.training import run_told_of
+from harvestd.convention.scan.training import described_run
 from harvestd.convention.structs import Immutable
 from harvestd.errors import unwrapped
 from harvestd.harvest.host.failures import FailureTracker
@@ -27,7 +27,7 @@ from harvestd.inventory.host import Host
 from harvestd.planning.identity import NO_LOG, Fingerprint, Undecidable
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import RunRecord
-from harvestd.remote.api import Glimpse, Reader
+from harvestd.remote.api import OnPartialScan, Reader
 
 _SPARE = 64
 """Vanished directories that are kept before they are dropped, beside as many as exist."""
@@ -66,7 +66,7 @@ class IndexedDirectories:
             self._known = {id(each): self._known[id(each)] for each in shown if id(each) in self._known}
 
 
-class LearnedRun(Immutable):
+class IndexedRun(Immutable):
     """What this scan shows of one run."""
 
     config: ConfigFacts | None
@@ -97,22 +97,22 @@ def names_model(config: ConfigFacts | None, final: TrainingInfo | None) -> bool:
     return any(reference and model_id(reference) for reference in references)
 
 
-def updated_record(record: RunRecord, run: RunDir, learned: LearnedRun, host: Host) -> RunRecord:
+def updated_record(record: RunRecord, run: RunDir, indexed: IndexedRun, host: Host) -> RunRecord:
     """Return a run's record with what this scan shows of it, and its host's present name."""
     is_own = record.is_of(host.name, host.identity)
     after = replace(
         record,
         host=host.name if is_own else record.host,
         identity=host.identity if is_own else record.identity,
-        base_model=learned.base_model or record.base_model,
+        base_model=indexed.base_model or record.base_model,
         writer=run.writer or record.writer,
-        config_hash=learned.config_hash or record.config_hash,
-        head=record.head or learned.head,
+        config_hash=indexed.config_hash or record.config_hash,
+        head=record.head or indexed.head,
     )
-    if learned.config is not None and run.config is not None:
-        after = replace(after, config=learned.config, config_version=run.config.version)
-    if learned.final is not None and run.final_info is not None:
-        after = replace(after, final=learned.final, final_version=run.final_info.version)
+    if indexed.config is not None and run.config is not None:
+        after = replace(after, config=indexed.config, config_version=run.config.version)
+    if indexed.final is not None and run.final_info is not None:
+        after = replace(after, final=indexed.final, final_version=run.final_info.version)
     return after
 
 
@@ -146,19 +146,19 @@ _MOST = 256
 class EarlyReads:
     """Reads the small files of unknown runs during a host's first scan."""
 
-    def __init__(self, reader: Reader, knowledge: PlanningIndex, storage: str, troubles: FailureTracker) -> None:
+    def __init__(self, reader: Reader, knowledge: PlanningIndex, storage: str, failures: FailureTracker) -> None:
         self._reader = reader
-        self._troubles = troubles
+        self._failures = failures
         self._knowledge = knowledge
         self._storage = storage
         self._left = _MOST
         self._contents: dict[Source, bytes] = {}
 
-    async def beside(self, scan: Callable[[Glimpse], Awaitable[Snapshot]]) -> Snapshot:
+    async def beside(self, scan: Callable[[OnPartialScan], Awaitable[Snapshot]]) -> Snapshot:
         """Scan, and read meanwhile. Raise what either of them raises."""
         send, receive = anyio.create_memory_object_stream[list[Source]](_MOST)
 
-        def glimpse(tree: Tree, entries: Sequence[Entry]) -> None:
+        def on_partial(tree: Tree, entries: Sequence[Entry]) -> None:
             if tree.kind is TreeKind.TRAINING and (found := self._found(tree, entries)):
                 # A closed receiver means that the reading failed; its own error gives the reason.
                 with suppress(anyio.BrokenResourceError):
@@ -168,7 +168,7 @@ class EarlyReads:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._read, receive)
                 with send:
-                    snapshot = await scan(glimpse)
+                    snapshot = await scan(on_partial)
         return snapshot
 
     def taken(self) -> dict[Source, bytes]:
@@ -186,10 +186,10 @@ class EarlyReads:
         return found
 
     def _is_news(self, tree: Tree, entry: Entry) -> bool:
-        run = run_told_of(entry.path)
+        run = described_run(entry.path)
         return run is not None and self._knowledge.run_at(self._storage, place_of(tree, run)) is None
 
     async def _read(self, receive: MemoryObjectReceiveStream[list[Source]]) -> None:
         with receive:
             async for sources in receive:
-                self._contents |= await read_small(self._reader, sources, self._troubles)
+                self._contents |= await read_small(self._reader, sources, self._failures)

@@ -13,7 +13,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from harvestd.convention.kinds import Kind
-from harvestd.convention.metadata.naming import Evidence, free_name, name_run
+from harvestd.convention.metadata.naming import NamingFacts, free_name, name_run
 from harvestd.convention.metadata.parse import (
     ConfigFacts,
     InvalidFacts,
@@ -32,7 +32,7 @@ from harvestd.harvest.experiments.rename import MovedEvents, RenamedEvals
 from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.host.indexed import (
     IndexedDirectories,
-    LearnedRun,
+    IndexedRun,
     backbones_of,
     is_succeeded,
     names_model,
@@ -50,7 +50,7 @@ from harvestd.planning.identity import (
     head_of,
     is_part,
     principal,
-    twin_of,
+    same_run_elsewhere,
     with_parents,
 )
 from harvestd.planning.index import named
@@ -64,26 +64,26 @@ from harvestd.telemetry.log import get_logger
 class RunIndexer:
     """Indexes the runs of one host."""
 
-    def __init__(self, host: Host, context: Context, facts: BoxFacts, troubles: FailureTracker) -> None:
-        """`troubles` receives the files whose reading hangs."""
+    def __init__(self, host: Host, context: Context, facts: BoxFacts, failures: FailureTracker) -> None:
+        """`failures` receives the files whose reading hangs."""
         self._host = host
         self._context = context
-        self._troubles = troubles
+        self._failures = failures
         self._storage = context.storage_of(host)
         self._knowledge = context.catalogue.knowledge
         self._gpu_names = facts.gpu_names
-        context.fleet.machines.met(host, facts)
+        context.fleet.machines.record(host, facts)
         self.undecided: dict[str, str] = {}
         """By remote path of a run or eval that can't be told apart from another one yet: the reason."""
         self._moved_events = MovedEvents(host, context)
-        self._renamed_evals = RenamedEvals(host, context, troubles, self.undecided)
+        self._renamed_evals = RenamedEvals(host, context, failures, self.undecided)
         self._held: dict[str, float] = {}
         """By remote path of a run that another host still shows by another name: since when, in monotonic seconds."""
         self._indexed = IndexedDirectories(self._knowledge)
         self._invalid: dict[str, object] = {}
         """Remote paths whose present version can't be parsed: not read again until it changes."""
 
-    async def learn(
+    async def index(
         self,
         seen: ScanResult,
         whole: tuple[ScanResult, Snapshot],
@@ -105,9 +105,9 @@ class RunIndexer:
         heads = [self._log_of(run) for run in runs if run.config and self._wants_head(run)]
         wanted = [each for each in (*configs, *finals, *links, *heads) if each and not self._known_invalid(each)]
         contents = {each: early[each] for each in wanted if each in early}
-        contents |= await read_small(reader, [each for each in wanted if each not in contents], self._troubles)
-        learned = {run.place: self._parsed(run, contents) for run in runs}
-        await self._learn_adapters(runs, learned, reader)
+        contents |= await read_small(reader, [each for each in wanted if each not in contents], self._failures)
+        indexed = {run.place: self._parsed(run, contents) for run in runs}
+        await self._index_adapters(runs, indexed, reader)
         await self._renamed_evals.prove(whole, reader, now)
         unknown = any(self._knowledge.run_at(self._storage, run.place) is None for run in runs)
         backbones = backbones_of(seen.evals) if unknown else {}
@@ -116,13 +116,13 @@ class RunIndexer:
             linked = (self._link(eval_dir, contents) for eval_dir in evals)
             await self._context.catalogue.save_eval_links([link for link in linked if link is not None])
             if unknown:
-                await self._learn_renamed(runs, learned, whole, now)
+                await self._index_renamed(runs, indexed, whole, now)
             for run in runs:
                 if run.place in self._held and run.place in self.undecided:
                     continue
-                found = replace(learned[run.place], backbones=backbones.get(run.name.name, frozenset()))
-                await self._learn_run(run, found)
-            await self._learn_tunings(evals)
+                found = replace(indexed[run.place], backbones=backbones.get(run.name.name, frozenset()))
+                await self._index_run(run, found)
+            await self._index_tunings(evals)
             await self._moved_events.record(seen.runs)
             await self._renamed_evals.record(whole, now)
         looked_at: list[RunDir | EvalDir] = [*runs, *evals]
@@ -147,7 +147,7 @@ class RunIndexer:
         log = self._log_of(run) if self._wants_head(run) else None
         wanted = (config if record.config_version != config.version else None, log)
         final = run.final_info if self._wants_final(run) else None
-        adapter = run.adapter if self._wants_adapter(run, LearnedRun(None, None)) else None
+        adapter = run.adapter if self._wants_adapter(run, IndexedRun(None, None)) else None
         return any(each is not None and not self._known_invalid(each) for each in (*wanted, final, adapter))
 
     def _known_invalid(self, source: Source) -> bool:
@@ -192,13 +192,13 @@ class RunIndexer:
             return None
         return EvalLink(self._storage, eval_dir.config.place, eval_dir.config.version, training_run)
 
-    async def _learn_adapters(self, runs: Sequence[RunDir], learned: dict[str, LearnedRun], reader: Reader) -> None:
+    async def _index_adapters(self, runs: Sequence[RunDir], indexed: dict[str, IndexedRun], reader: Reader) -> None:
         """Read the base model from an adapter_config.json, for the runs whose other files do not name it."""
-        silent = [run.place for run in runs if self._wants_adapter(run, learned[run.place])]
+        silent = [run.place for run in runs if self._wants_adapter(run, indexed[run.place])]
         if not silent:
             return
         adapters = {run.adapter: run.place for run in runs if run.place in silent and run.adapter}
-        for source, raw in (await read_small(reader, list(adapters), self._troubles)).items():
+        for source, raw in (await read_small(reader, list(adapters), self._failures)).items():
             try:
                 base_model = parse_adapter_config(raw)
             except InvalidFacts as e:
@@ -206,25 +206,25 @@ class RunIndexer:
                 continue
             # This version is read once, whether it names a model or not.
             self._invalid[source.place] = source.version
-            learned[adapters[source]] = replace(learned[adapters[source]], base_model=base_model)
+            indexed[adapters[source]] = replace(indexed[adapters[source]], base_model=base_model)
 
-    def _wants_adapter(self, run: RunDir, learned: LearnedRun) -> bool:
-        if run.adapter is None or self._known_invalid(run.adapter) or learned.names_model:
+    def _wants_adapter(self, run: RunDir, indexed: IndexedRun) -> bool:
+        if run.adapter is None or self._known_invalid(run.adapter) or indexed.names_model:
             return False
         known = self._knowledge.run_at(self._storage, run.place)
         if known is None:
-            return learned.config is not None
-        final = learned.final or known.final
+            return indexed.config is not None
+        final = indexed.final or known.final
         return not (names_model(known.config, final) or known.base_model)
 
-    async def _learn_renamed(
-        self, runs: Sequence[RunDir], learned: Mapping[str, LearnedRun], whole: tuple[ScanResult, Snapshot], now: float
+    async def _index_renamed(
+        self, runs: Sequence[RunDir], indexed: Mapping[str, IndexedRun], whole: tuple[ScanResult, Snapshot], now: float
     ) -> None:
         """Record the new paths of runs that are known by other paths, so that nothing is fetched again."""
         shown, snapshot = whole
         vanished = vanished_runs(shown, snapshot, self._storage, self._knowledge)
         for run in runs if vanished else ():
-            found = learned[run.place]
+            found = indexed[run.place]
             if found.config_hash is None or self._knowledge.run_at(self._storage, run.place) is not None:
                 continue
             seen = Fingerprint(found.config_hash, found.head)
@@ -244,11 +244,12 @@ class RunIndexer:
         Either that scan is older than the change, or this host shows an outdated state of the file system.
         """
         others = (
-            outlook
-            for outlook in self._context.states.outlooks()
-            if outlook.host.identity != self._host.identity and self._context.storage_of(outlook.host) == self._storage
+            last_scan
+            for last_scan in self._context.states.last_scans()
+            if last_scan.host.identity != self._host.identity
+            and self._context.storage_of(last_scan.host) == self._storage
         )
-        return any(shown.place == run.place for outlook in others for shown in outlook.seen.runs)
+        return any(shown.place == run.place for last_scan in others for shown in last_scan.seen.runs)
 
     async def _move(self, before: RunRecord, run: RunDir, shown: ScanResult) -> None:
         after = await self._context.catalogue.move_run(before.key, lambda now: renamed(now, run, shown))
@@ -258,18 +259,18 @@ class RunIndexer:
         log = get_logger().bind(host=self._host.name, run_id=after.name)
         log.info(Event.RUN_RENAMED, path=after.place, old=before.place)
 
-    async def _learn_run(self, run: RunDir, learned: LearnedRun) -> None:
+    async def _index_run(self, run: RunDir, indexed: IndexedRun) -> None:
         before = self._knowledge.run_at(self._storage, run.place)
         if before is None:
-            if learned.config is not None:
-                await self._meet(run, learned.config, learned)
+            if indexed.config is not None:
+                await self._identify(run, indexed.config, indexed)
             return
         was_finished = before.finished
 
         def updated(now: RunRecord) -> RunRecord:
             nonlocal was_finished
             was_finished = now.finished
-            return self._completed(updated_record(now, run, learned, self._host))
+            return self._completed(updated_record(now, run, indexed, self._host))
 
         after = await self._context.catalogue.change_run(before.key, updated)
         if after is not None and after.finished and not was_finished and not is_part(after, self._knowledge):
@@ -281,7 +282,7 @@ class RunIndexer:
             return record
         return replace(record, final=principal(record, self._knowledge).final)
 
-    def _parsed(self, run: RunDir, contents: Mapping[Source, bytes]) -> LearnedRun:
+    def _parsed(self, run: RunDir, contents: Mapping[Source, bytes]) -> IndexedRun:
         final: TrainingInfo | None = None
         raw = contents.get(run.final_info) if run.final_info else None
         if raw is not None and run.final_info is not None:
@@ -293,7 +294,7 @@ class RunIndexer:
         raw = contents.get(run.config) if run.config else None
         config_hash = None if raw is None else hashlib.sha256(raw).hexdigest()
         head = self._head(run, contents)
-        return LearnedRun(self._parsed_config(run.config, contents), final, config_hash=config_hash, head=head)
+        return IndexedRun(self._parsed_config(run.config, contents), final, config_hash=config_hash, head=head)
 
     def _head(self, run: RunDir, contents: Mapping[Source, bytes]) -> str | None:
         log = self._log_of(run)
@@ -322,33 +323,33 @@ class RunIndexer:
             self._reject(source, e)
             return ConfigFacts()
 
-    async def _meet(self, run: RunDir, config: ConfigFacts, learned: LearnedRun) -> None:
+    async def _identify(self, run: RunDir, config: ConfigFacts, indexed: IndexedRun) -> None:
         """Record a run as one that another storage shows, or as a new one, or leave it for a later scan."""
         async with self._context.catalogue.discovering.hold(run.name.name):
             if self._knowledge.run_at(self._storage, run.place) is None:
-                await self._meet_alone(run, config, learned)
+                await self._identify_locked(run, config, indexed)
 
-    async def _meet_alone(self, run: RunDir, config: ConfigFacts, learned: LearnedRun) -> None:
-        seen = Fingerprint(learned.config_hash or "", learned.head)
+    async def _identify_locked(self, run: RunDir, config: ConfigFacts, indexed: IndexedRun) -> None:
+        seen = Fingerprint(indexed.config_hash or "", indexed.head)
         others = self._context.states.evals_of_others(self._storage)
-        twin = twin_of(run.name.name, self._storage, seen, self._knowledge, others)
-        if isinstance(twin, Undecidable):
-            self.undecided[run.place] = undecided_because(seen, twin)
+        same_run = same_run_elsewhere(run.name.name, self._storage, seen, self._knowledge, others)
+        if isinstance(same_run, Undecidable):
+            self.undecided[run.place] = undecided_because(seen, same_run)
             return
         self.undecided.pop(run.place, None)
-        if twin is None:
-            await self._discover(run, config, learned)
+        if same_run is None:
+            await self._discover(run, config, indexed)
         elif run.config is not None:
-            record = self._record(run, run.config, config, learned, twin.experiment)
-            async with self._context.catalogue.files.loaded(self._knowledge.sections_of(twin.experiment)):
+            record = self._record(run, run.config, config, indexed, same_run.experiment)
+            async with self._context.catalogue.files.loaded(self._knowledge.sections_of(same_run.experiment)):
                 record = self._completed(record)
             await self._context.catalogue.add_run(record)
-            self._context.changes.touch([twin.experiment])
+            self._context.changes.touch([same_run.experiment])
             log = get_logger().bind(host=self._host.name, run_id=record.name, path=run.place)
-            log.info(Event.RUN_DISCOVERED, same_as=f"{twin.host}:{twin.place}")
+            log.info(Event.RUN_DISCOVERED, same_as=f"{same_run.host}:{same_run.place}")
 
     def _record(
-        self, run: RunDir, source: Source, config: ConfigFacts, learned: LearnedRun, experiment: str | None
+        self, run: RunDir, source: Source, config: ConfigFacts, indexed: IndexedRun, experiment: str | None
     ) -> RunRecord:
         return RunRecord(
             id=uuid.uuid4().hex,
@@ -360,23 +361,23 @@ class RunIndexer:
             config=config,
             config_version=source.version,
             experiment=experiment,
-            final=learned.final,
-            final_version=run.final_info.version if learned.final and run.final_info else None,
-            base_model=learned.base_model,
+            final=indexed.final,
+            final_version=run.final_info.version if indexed.final and run.final_info else None,
+            base_model=indexed.base_model,
             writer=run.writer,
-            config_hash=learned.config_hash,
-            head=learned.head,
+            config_hash=indexed.config_hash,
+            head=indexed.head,
         )
 
-    async def _discover(self, run: RunDir, config: ConfigFacts, learned: LearnedRun) -> None:
+    async def _discover(self, run: RunDir, config: ConfigFacts, indexed: IndexedRun) -> None:
         if run.config is None:
             return
-        evidence = Evidence(config, learned.final, learned.base_model, learned.backbones)
-        evidence = dated(with_parents(evidence, self._knowledge.runs_named, self._context.settings.naming.models), run)
-        name = name_run(run.name, evidence, self._context.naming_of(self._host, self._gpu_names, run.writer))
+        facts = NamingFacts(config, indexed.final, indexed.base_model, indexed.backbones)
+        facts = dated(with_parents(facts, self._knowledge.runs_named, self._context.settings.naming.models), run)
+        name = name_run(run.name, facts, self._context.naming_of(self._host, self._gpu_names, run.writer))
         name = free_name(name, run.name, self._host.name, self._knowledge.is_directory_taken)
         experiment = ExperimentRecord(uuid.uuid4().hex, name)
-        record = self._record(run, run.config, config, learned, experiment.id)
+        record = self._record(run, run.config, config, indexed, experiment.id)
         await self._context.catalogue.save_discovery(experiment, record)
         self._context.changes.touch([experiment.id])
         log = get_logger().bind(host=self._host.name, run_id=record.name, experiment=experiment.directory)
@@ -393,7 +394,7 @@ class RunIndexer:
             Event.RUN_FINISHED, host=self._host.name, run_id=run.name, experiment=directory, path=run.place, steps=steps
         )
 
-    async def _learn_tunings(self, evals: Iterable[EvalDir]) -> None:
+    async def _index_tunings(self, evals: Iterable[EvalDir]) -> None:
         for eval_dir in evals:
             if eval_dir.run is None or not eval_dir.finetuned:
                 continue

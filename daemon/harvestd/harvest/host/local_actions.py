@@ -21,7 +21,7 @@ from harvestd.planning.plan import FileMove, Link, Plan, Removal, UpdateReason
 from harvestd.planning.records import sections_of
 from harvestd.store.move import make_link, pointed
 from harvestd.store.publish import Result
-from harvestd.store.remove import all_stand, remove, remove_empty
+from harvestd.store.remove import all_sizes_match, remove, remove_empty
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
@@ -45,7 +45,7 @@ class CheckpointPruner:
         if self._context.catalogue.knowledge.placed(removal.directory, experiment) != removal.directory:
             return  # it was renamed since the plan; the next plan handles it
         kept = [(file.target, file.size) for file in removal.kept]
-        if not await anyio.to_thread.run_sync(all_stand, self._root, kept):
+        if not await anyio.to_thread.run_sync(all_sizes_match, self._root, kept):
             why = f"{removal.newer}, which is newer, is not here as it was filed"
             for file in removal.files:
                 self._refused.note(file.place, file.target, file.version, why, [each for each, _ in kept])
@@ -53,7 +53,7 @@ class CheckpointPruner:
             return
         # Shielded: only the end of the process may come between giving up and settling.
         with anyio.CancelScope(shield=True):
-            await self._turn_link(removal)
+            await self._repoint_link(removal)
             intent = await self._context.catalogue.give_up(removal.files)
             failpoints.reach("remove.given_up")
             files = [(file.target, file.sha256) for file in removal.files]
@@ -70,7 +70,7 @@ class CheckpointPruner:
             newer=removal.newer,
         )
 
-    async def _turn_link(self, removal: Removal) -> None:
+    async def _repoint_link(self, removal: Removal) -> None:
         """Point `step_latest` to the newer checkpoint if it leads to the removed one.
 
         The disk decides: the record may be behind it.
@@ -105,7 +105,7 @@ class LocalActions:
         self._refused = refused
         self._superseding = CheckpointPruner(host, context, root, refused)
 
-    async def tidy(self, plan: Plan) -> None:
+    async def perform(self, plan: Plan) -> None:
         """Perform all local actions of a plan: links before their old targets are removed.
 
         Raise as the catalogue does.

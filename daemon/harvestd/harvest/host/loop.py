@@ -47,39 +47,39 @@ class ScanSchedule:
         """When the last requested scan ended."""
         self._reported = 0.0
         """When the host last reported a scan of all trees, or that it goes on."""
-        self._took = 0.0
-        self._looked = 0.0
+        self._duration = 0.0
+        self._began = 0.0
         self.interval = 0.0
         """Seconds between two scans."""
         self.scans_itself = False
         """Whether the host scans by itself in each interval."""
 
-    def requested(self, looked: float, took: float) -> None:
-        """Note the end of a requested scan that took so many seconds; `looked`: see `Box.looked`."""
+    def requested(self, began: float, duration: float) -> None:
+        """Note the end of a requested scan that took so many seconds; `began`: see `Box.last_scan_began`."""
         self._requested = self._reported = time.monotonic()
-        self._looked, self._took = looked, took
+        self._began, self._duration = began, duration
 
-    def pushed(self, looked: float) -> None:
+    def pushed(self, began: float) -> None:
         """Note what the host pushed: only a scan of all its trees counts."""
-        if looked > self._looked:
-            self._looked, self._reported = looked, time.monotonic()
+        if began > self._began:
+            self._began, self._reported = began, time.monotonic()
 
-    def reported(self, took: float | None = None) -> None:
-        """Note that the host scanned by itself and found nothing, or (without `took`) that it is still scanning."""
+    def reported(self, duration: float | None = None) -> None:
+        """Note that the host scanned by itself and found nothing, or (without `duration`) that it is still scanning."""
         self._reported = time.monotonic()
-        if took is not None:
-            self._took = took
+        if duration is not None:
+            self._duration = duration
 
     @property
     def due(self) -> float:
         """When the next scan must be requested."""
         if not self.scans_itself:
             return self._requested + self.interval
-        overdue = self._reported + _INTERVALS * self.interval + _SCANS * self._took
+        overdue = self._reported + _INTERVALS * self.interval + _SCANS * self._duration
         return min(overdue, self._requested + max(self.interval, WHOLE_EVERY))
 
 
-Look = Callable[[], Awaitable[Plan]]
+Scan = Callable[[], Awaitable[Plan]]
 Passed = Callable[[int], Awaitable[None]]
 """Called after each whole pass with the number of bytes that are wanted and not here yet."""
 
@@ -94,7 +94,7 @@ _REVIEW_EVERY = 3
 """Intervals between two reviews of a host on which nothing changes."""
 
 
-class _News(Enum):
+class _WakeReason(Enum):
     """Why a wait between two scans ended."""
 
     PUSHED = auto()
@@ -117,7 +117,7 @@ class HostLoop:
         self._work = Executor(host, context, root, box, facts)
         self._observer = self._work.observer
         self._idling = IdleDetector(host, context, box)
-        self._judging = VerdictService(
+        self._verdicts = VerdictService(
             host, context, EvidenceCollector(host, context, root, box, self._observer), self._transfers
         )
         self._schedule = ScanSchedule()
@@ -135,54 +135,54 @@ class HostLoop:
 
     async def watch(self, scan_now: Broadcast, passed: Passed) -> None:
         """Scan and work until the link is lost (`Retry`) or the host breaks a rule (`HostQuarantined`)."""
-        with self._judging.kept(), unwrapped(), self._work.shown():
+        with self._verdicts.kept(), unwrapped(), self._work.shown():
             beginning = self._work.begins()
             while True:
                 await self._wait_for_lease(scan_now)
                 with self._context.leases.held(self._storage, self._host.identity):
-                    async with self._work.under_way():
+                    async with self._work.fetching_large_files():
                         await self._lead(scan_now, passed, beginning)
                 beginning = nullcontext()
 
     async def _lead(self, scan_now: Broadcast, passed: Passed, beginning: AbstractAsyncContextManager[object]) -> None:
         """Scan and execute the plans, until another host of the storage shows more than this one."""
-        look: Look = self._observer.scan
+        scan: Scan = self._observer.scan
         while True:
-            asked_before = scan_now.version
+            requested_before = scan_now.version
             self._schedule.interval = self._interval
             self._schedule.scans_itself = self._box.scan_every(self._interval)
             async with beginning:
                 self._begun, self._was_busy = time.monotonic(), self._work.bulk.busy
-                plan = await self._work.seen(look)
-                if self._observer.shared.is_outseen:
+                plan = await self._work.process_scan(scan)
+                if self._observer.shared.is_superseded:
                     return
-                await self._judging.before_work(plan, self._work.scan_all)
+                await self._verdicts.before_work(plan, self._work.scan_all)
                 await self._work.do(plan)
             beginning = nullcontext()
             await self._work.follow_names(plan, self._context.settings.poll.settle.total_seconds())
             self._log_polled(time.monotonic() - self._begun)
             await passed(_pending(plan))
-            await self._judging.consider(plan, self._work.scan_all)
+            await self._verdicts.consider(plan, self._work.scan_all)
             await self._work.stalling.check(self._observer)
             await self._idling.update(self._observer.snapshot)
             plan = await self._rested(plan)
             self._reviewed = time.monotonic()
-            if look == self._observer.scan:
-                self._schedule.requested(self._box.looked, self._observer.scan_took)
+            if scan == self._observer.scan:
+                self._schedule.requested(self._box.last_scan_began, self._observer.scan_took)
             else:
-                self._schedule.pushed(self._box.looked)
-            look = await self._next(scan_now, asked_before, plan, passed)
+                self._schedule.pushed(self._box.last_scan_began)
+            scan = await self._next(scan_now, requested_before, plan, passed)
 
-    async def _next(self, scan_now: Broadcast, asked_before: int, plan: Plan, passed: Passed) -> Look:
+    async def _next(self, scan_now: Broadcast, requested_before: int, plan: Plan, passed: Passed) -> Scan:
         """Wait until something has to be done, and return what gives the next plan: a scan, or what was pushed."""
         while True:
-            news = await self._news(scan_now, asked_before, plan)
+            reason = await self._wait_for_reason(scan_now, requested_before, plan)
             state = self._context.states.of(self._host.identity)
-            asked, state.wants_scan = state.wants_scan, False
+            is_requested, state.wants_scan = state.wants_scan, False
             # Pushes may be incomplete: they do not postpone a scan.
-            if news is _News.NONE or asked or time.monotonic() >= self._schedule.due:
+            if reason is _WakeReason.NONE or is_requested or time.monotonic() >= self._schedule.due:
                 return self._observer.scan
-            if news is _News.PUSHED:
+            if reason is _WakeReason.PUSHED:
                 return self._observer.take_reports
             await self._review(plan, passed)
 
@@ -190,7 +190,7 @@ class HostLoop:
         """Do what time alone requires while nothing changes and the plan holds."""
         snapshot = self._observer.snapshot
         await passed(_pending(plan))
-        await self._judging.consider(plan, self._work.scan_all)
+        await self._verdicts.consider(plan, self._work.scan_all)
         await self._work.stalling.check(self._observer)
         if self._observer.snapshot is snapshot:
             await self._idling.query()
@@ -208,7 +208,7 @@ class HostLoop:
         if self._work.bulk.busy:
             return plan
         if self._is_first and plan.groups and not plan.waiting:
-            plan = await self._work.seen(self._observer.plan_again)
+            plan = await self._work.process_scan(self._observer.plan_again)
         self._is_first = False
         await self._observer.rest(plan)
         return plan
@@ -227,56 +227,56 @@ class HostLoop:
         # Each of the storage's hosts that waits is scanned on request.
         self._box.scan_every(None)
         while not self._may_lead():
-            given_up, asked_before = released.version, scan_now.version
+            given_up, requested_before = released.version, scan_now.version
             with anyio.move_on_after(self._interval):
                 await first_of(
-                    partial(released.wait, given_up), self._judging.asked, partial(scan_now.wait, asked_before)
+                    partial(released.wait, given_up), self._verdicts.requested, partial(scan_now.wait, requested_before)
                 )
             if self._may_lead():
                 return
             plan = await self._observer.scan()
-            await self._context.requests.looked(self._host.name, plan.asked)
-            await self._judging.consider(plan, self._observer.scan_all)
+            await self._context.requests.record_scan(self._host.name, plan.request_states)
+            await self._verdicts.consider(plan, self._observer.scan_all)
 
     def _may_lead(self) -> bool:
-        return self._context.leases.is_free(self._storage) and not self._observer.shared.is_outseen
+        return self._context.leases.is_free(self._storage) and not self._observer.shared.is_superseded
 
     def _pause(self, plan: Plan) -> float:
         """Return the seconds until the next scan, if there is no news before."""
         planned: tuple[Iterable[FetchGroup | Check | Follow], ...] = (plan.groups, plan.checks, plan.follows)
         places = (each.place for each in chain.from_iterable(planned))
-        next_try = self._work.troubles.next_try(places, self._begun)
+        next_try = self._work.failures.next_try(places, self._begun)
         due = [each for each in (plan.next_due, next_try) if each is not None]
         pause = min([self._schedule.due - time.monotonic(), *(each + _BREATH for each in due)])
         return max(_BREATH, min(pause, _IMPATIENCE) if self._is_waited_for(plan) else pause)
 
-    async def _news(self, scan_now: Broadcast, asked_before: int, plan: Plan) -> _News:
+    async def _wait_for_reason(self, scan_now: Broadcast, requested_before: int, plan: Plan) -> _WakeReason:
         """Wait until there is a reason to scan again, or to do anything else."""
-        news, pause = _News.NONE, self._pause(plan)
+        reason, pause = _WakeReason.NONE, self._pause(plan)
         pausing = f"the pause between two looks at {self._host.name}"
         with self._context.deadlines.within(pause, pausing) as renew, anyio.move_on_after(pause) as waiting:
 
             async def listen() -> None:
-                nonlocal news
+                nonlocal reason
                 # Pushes use at most half of the time: wait for as long as the last one took to process.
                 await anyio.sleep(max(self._observer.took, self._begun + _SPACING - time.monotonic()))
                 await self._box.changed()
-                heard = 0.0
+                reported = 0.0
                 while self._holds():
                     if time.monotonic() - self._reviewed >= _REVIEW_EVERY * self._interval:
-                        news = _News.STILL
+                        reason = _WakeReason.STILL
                         return
                     pause = self._pause(plan)
                     renew(pause)
                     waiting.deadline = anyio.current_time() + pause
-                    last, heard = heard, time.monotonic()
-                    if heard - last < _BREATH:
+                    last, reported = reported, time.monotonic()
+                    if reported - last < _BREATH:
                         await anyio.sleep(_BREATH)
                     await self._box.changed()
-                news = _News.PUSHED
+                reason = _WakeReason.PUSHED
 
-            await first_of(listen, self._judging.asked, partial(scan_now.wait, asked_before))
-        return news
+            await first_of(listen, self._verdicts.requested, partial(scan_now.wait, requested_before))
+        return reason
 
     def _holds(self) -> bool:
         """Process what the host reported; return whether nothing changed there and the last plan holds."""
@@ -287,8 +287,8 @@ class HostLoop:
             self._schedule.reported()
             return True
         for scan in scans:
-            self._schedule.reported(scan.took)
-            self._log_polled(scan.took)
+            self._schedule.reported(scan.duration)
+            self._log_polled(scan.duration)
         holds = self._observer.plan_unchanged(scans) is not None
         return holds and not (self._was_busy or self._work.bulk.busy)
 
@@ -299,7 +299,7 @@ class HostLoop:
     def _is_waited_for(self, plan: Plan) -> bool:
         """Return whether something that a person requested, and waits for, can be fetched now."""
         by_hand = (group for group in plan.groups if group.not_before is Value.BY_HAND)
-        return any(self._work.troubles.may_try(group.place) for group in by_hand)
+        return any(self._work.failures.may_try(group.place) for group in by_hand)
 
 
 def _pending(plan: Plan) -> int:

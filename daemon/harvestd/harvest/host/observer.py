@@ -19,20 +19,20 @@ from harvestd.harvest.host.health import LivenessMonitor
 from harvestd.harvest.host.indexed import EarlyReads
 from harvestd.harvest.host.indexer import RunIndexer
 from harvestd.harvest.host.scan_events import ScanEvents, SharedView
-from harvestd.harvest.state import Outlook
+from harvestd.harvest.state import LastScan
 from harvestd.harvest.sync import in_slices
 from harvestd.harvest.transfer.publish import Refusals
 from harvestd.inventory.host import Host
 from harvestd.planning.destinations import possible
 from harvestd.planning.host_plan.planner import HostPlanner
 from harvestd.planning.host_plan.situation import Situation
-from harvestd.planning.left_behind import Fates
+from harvestd.planning.left_behind import EntryStates
 from harvestd.planning.plan import Plan
 from harvestd.planning.records import NotLoaded, Section
-from harvestd.planning.run_status import Life
+from harvestd.planning.run_status import Liveness
 from harvestd.remote.api import REST_PER_SCAN, Box, BoxFacts, OwnScan
 
-_LOOKS = 5
+_SCANS = 5
 """The deadline of a scan, as a multiple of `limits.scan_time`: the program that scans may have to be started first.
 
 Other requests to the host may come before it, too.
@@ -81,11 +81,11 @@ class Observer:
         self._host = host
         self._context = context
         self._box = box
-        self.troubles = FailureTracker(host.name, context.monitor)
+        self.failures = FailureTracker(host.name, context.monitor)
         """Files that could not be fetched, and how often that was tried."""
-        self._indexer = RunIndexer(host, context, facts, self.troubles)
-        self._early_reads = EarlyReads(box, context.catalogue.knowledge, context.storage_of(host), self.troubles)
-        self._lives = LivenessMonitor(host, context, box)
+        self._indexer = RunIndexer(host, context, facts, self.failures)
+        self._early_reads = EarlyReads(box, context.catalogue.knowledge, context.storage_of(host), self.failures)
+        self._monitor = LivenessMonitor(host, context, box)
         self.sightings = StabilityTracker()
         """How long each file has been unchanged."""
         self.planner = HostPlanner()
@@ -138,12 +138,12 @@ class Observer:
 
     async def _plan_after(self, scan: Callable[[], Awaitable[Snapshot]]) -> Plan:
         scanned = time.monotonic()
-        longest = _LOOKS * self._context.limits.scan_time.total_seconds()
+        longest = _SCANS * self._context.limits.scan_time.total_seconds()
         with self._context.deadlines.within(longest, f"a look at {self._host.name}"):
             snapshot = await scan()
         self._scanned = scanned
         self.scan_took = time.monotonic() - scanned
-        self.stillness.looked(snapshot, time.monotonic(), self._interval, self.scan_took)
+        self.stillness.record_scan(snapshot, time.monotonic(), self._interval, self.scan_took)
         return await self._planned_for(snapshot)
 
     async def plan_again(self) -> Plan:
@@ -159,16 +159,20 @@ class Observer:
         """
         if self.seen is None:
             raise RuntimeError("nothing was looked at yet")
-        return self.planner.plan(self.seen, replace(self._situation(time.monotonic()), showing={}))
+        return self.planner.plan(self.seen, replace(self._situation(time.monotonic()), connected_storages={}))
 
-    async def life(self) -> Life:
+    async def liveness(self) -> Liveness:
         """Return the process liveness; query it unless that was done just now. Raise `Retry`."""
-        return self._lives.known() if self.seen is None else await self._lives.asked(self.seen) or self._lives.known()
+        return (
+            self._monitor.known()
+            if self.seen is None
+            else await self._monitor.queried(self.seen) or self._monitor.known()
+        )
 
     @property
-    def known_life(self) -> Life:
+    def known_liveness(self) -> Liveness:
         """The process liveness as far as it is known."""
-        return self._lives.known()
+        return self._monitor.known()
 
     @property
     def scanned(self) -> float:
@@ -179,9 +183,9 @@ class Observer:
         """Do the same as `scan`, with what the host pushed instead of a scan."""
         snapshot = await self._box.pushed()
         # The host may have scanned all of its trees by itself; otherwise only a change is certain.
-        self._scanned = max(self._scanned, self._box.looked)
+        self._scanned = max(self._scanned, self._box.last_scan_began)
         if snapshot.changed:
-            self.stillness.looked(snapshot, time.monotonic(), self._interval, self.scan_took)
+            self.stillness.record_scan(snapshot, time.monotonic(), self._interval, self.scan_took)
         else:
             self._note_unchanged(self._scanned)
         return await self._planned_for(snapshot)
@@ -192,16 +196,16 @@ class Observer:
         None if it must be made anew, as `take_reports` does.
         """
         for scan in scans:
-            self._scanned = max(self._scanned, scan.looked)
-            self._note_unchanged(scan.looked)
+            self._scanned = max(self._scanned, scan.began)
+            self._note_unchanged(scan.began)
         state, now = self._context.states.of(self._host.identity), time.monotonic()
-        if state.outlook is None or self.snapshot is None or self._selection is not self._context.selection:
+        if state.last_scan is None or self.snapshot is None or self._selection is not self._context.selection:
             return None
-        state.outlook = replace(state.outlook, scanned=self._scanned)
+        state.last_scan = replace(state.last_scan, scanned=self._scanned)
         if self.refused or not self._has_settled(self.snapshot) or self._shares():
             return None
         # A plan that depends on what other hosts show is not kept.
-        return self.planner.last(state.outlook.seen, self._situation(now, showing={}))
+        return self.planner.last(state.last_scan.seen, self._situation(now, connected_storages={}))
 
     def _has_settled(self, snapshot: Snapshot) -> bool:
         """Return whether nothing had changed for so long at the last turn that time alone hardly has an effect."""
@@ -247,10 +251,10 @@ class Observer:
         plan = await self._planned(seen, situation)
         self.took = time.monotonic() - now
         refused = frozenset(place for place, _ in self.refused)
-        self._context.states.of(self._host.identity).outlook = Outlook(
+        self._context.states.of(self._host.identity).last_scan = LastScan(
             self._host, seen, plan, refused, self._scanned, self.scan_took
         )
-        self._context.fleet.rescue.saw(self._host, plan)
+        self._context.fleet.rescue.record_scan(self._host, plan)
         self._context.signals.scanned.ring()
         return plan
 
@@ -259,22 +263,22 @@ class Observer:
         early = self._early_reads.taken()
         while True:
             try:
-                return await self._indexer.learn(seen, whole, self._box, self.sightings, now, early)
+                return await self._indexer.index(seen, whole, self._box, self.sightings, now, early)
             except NotLoaded as e:
                 await self.lease.load(e.sections, e.storages)
 
     async def _planned(self, seen: ScanResult, situation: Situation) -> Plan:
         """Plan, query the liveness if the plan needs it, and record what is left out."""
         plan = await self._plan(seen, situation)
-        if plan.asks_for_life and (life := await self._lives.asked(seen)) is not None:
-            plan = await self._plan(seen, replace(situation, life=life))
+        if plan.needs_liveness and (liveness := await self._monitor.queried(seen)) is not None:
+            plan = await self._plan(seen, replace(situation, liveness=liveness))
         if plan is self._recorded:
             return plan
         await in_slices(self._events.logging_evals(seen.evals))
         left_out = plan.left_out if self._context.selection.only is None else self._beside_others(seen, plan)
-        fates = Fates(self.snapshot) if self.snapshot is not None else None
+        states = EntryStates(self.snapshot) if self.snapshot is not None else None
         records = self._context.catalogue.left_out
-        self._context.changes.touch(await records.save(self._host.name, self._host.identity, left_out, fates))
+        self._context.changes.touch(await records.save(self._host.name, self._host.identity, left_out, states))
         self._recorded = plan
         return plan
 
@@ -305,13 +309,16 @@ class Observer:
 
     def _may_rest(self, plan: Plan) -> bool:
         """Return whether the next scan without changes needs no record of a file, and dropping them costs little."""
-        storage, outlook = self._context.storage_of(self._host), self._context.states.of(self._host.identity).outlook
-        has_work = not plan.is_empty or plan.waiting or plan.asked or self.refused
-        if has_work or outlook is None or outlook.plan is not plan or self._context.selection.only is not None:
+        storage, last_scan = (
+            self._context.storage_of(self._host),
+            self._context.states.of(self._host.identity).last_scan,
+        )
+        has_work = not plan.is_empty or plan.waiting or plan.request_states or self.refused
+        if has_work or last_scan is None or last_scan.plan is not plan or self._context.selection.only is not None:
             return False
         if self._shares() or not self._context.catalogue.knowledge.is_light(storage, _LIGHT):
             return False
-        return self.planner.last(outlook.seen, self._situation(time.monotonic(), showing={})) is plan
+        return self.planner.last(last_scan.seen, self._situation(time.monotonic(), connected_storages={})) is plan
 
     def _sections_of_runs(self, seen: ScanResult) -> set[Section]:
         """Return the sections of the experiments of runs that this host shows."""
@@ -334,7 +341,7 @@ class Observer:
         # A base eval is listed under one of its experiments, which may be another run's.
         return found | {key: (*found.get(key, ()), *entries) for key, entries in plan.left_out.items()}
 
-    def _situation(self, now: float, showing: Mapping[str, frozenset[str]] | None = None) -> Situation:
+    def _situation(self, now: float, connected_storages: Mapping[str, frozenset[str]] | None = None) -> Situation:
         storage = self._context.storage_of(self._host)
         return Situation(
             host=self._host.name,
@@ -344,11 +351,13 @@ class Observer:
             sightings=self.sightings,
             settle=self._context.settle_of(self._host),
             now=now,
-            showing=self._context.states.evals_of_others(storage) if showing is None else showing,
+            connected_storages=self._context.states.evals_of_others(storage)
+            if connected_storages is None
+            else connected_storages,
             undecided=self._indexer.undecided,
             refused=self.refused,
-            life=self._lives.known(),
-            failing=self.troubles.lasting(),
+            liveness=self._monitor.known(),
+            failing=self.failures.lasting(),
         )
 
     @property

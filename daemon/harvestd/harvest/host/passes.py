@@ -35,7 +35,7 @@ from harvestd.harvest.sync import Broadcast
 from harvestd.inventory.host import Host
 from harvestd.inventory.providers import Providers, placed
 from harvestd.planning.plan import Plan
-from harvestd.safety.verdict import Answer, Reason, ReasonKind, Verdict
+from harvestd.safety.verdict import Reason, ReasonKind, Verdict, VerdictAnswer
 from harvestd.settings import Settings
 from harvestd.store.lock import HolderKind
 from harvestd.store.root import DataRoot
@@ -80,7 +80,7 @@ async def find_hosts(settings: Settings, names: Sequence[str] = ()) -> Found:
     for an unknown name if all providers answered.
     """
     providers = Providers(settings)
-    failures = await providers.ask(names)
+    failures = await providers.query(names)
     found = {host.name: placed(host, settings) for host in providers.hosts}
     unknown = [name for name in names if name not in found]
     if unknown and not failures:
@@ -111,7 +111,7 @@ async def visited(hosts: Sequence[Host], context: Context, root: DataRoot) -> li
         try:
             result = await _single_pass(host, context, root)
         except BaseException:
-            context.requests.left(host.name)
+            context.requests.record_leaving(host.name)
             raise
         return HostOutcome(host, result=result, missing_roots=result.missing_roots)
 
@@ -139,7 +139,7 @@ async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
         async with open_read_only_context(settings) as context:
             context.fleet.known = len(hosts)
 
-            async def look(host: Host) -> HostOutcome:
+            async def plan_host(host: Host) -> HostOutcome:
                 async with connected(host, context) as (box, facts):
                     await context.catalogue_opened.wait()
                     from harvestd.harvest.host.observer import Observer  # noqa: PLC0415  (imported by a thread of `startup.open`)
@@ -148,7 +148,7 @@ async def plan(settings: Settings, hosts: Sequence[Host]) -> list[HostOutcome]:
                     found = await observer.scan()
                     return HostOutcome(host, plan=found, missing_roots=observer.missing_roots)
 
-            outcomes = await _side_by_side(hosts, context, look)
+            outcomes = await _side_by_side(hosts, context, plan_host)
             await context.catalogue_opened.wait()
     return outcomes
 
@@ -218,7 +218,7 @@ async def watching_alone(settings: Settings, name: str) -> AsyncIterator[None]:
         tasks.cancel_scope.cancel()
 
 
-async def looked_at_once(settings: Settings, host: Host) -> Verdict:
+async def verdict_of_one_scan(settings: Settings, host: Host) -> Verdict:
     """Connect to a host, make one full scan, and return the verdict: never safe, but with all reasons.
 
     Fetches nothing. Raise as `watching_alone`.
@@ -226,9 +226,9 @@ async def looked_at_once(settings: Settings, host: Host) -> Verdict:
     async with open_context(settings, NullListener()) as (context, root):
         context.fleet.known = 1
         await context.catalogue_opened.wait()
-        from harvestd.harvest.verdict.service import judged_alone  # noqa: PLC0415  (the same)
+        from harvestd.harvest.verdict.service import verdict_without_daemon  # noqa: PLC0415  (the same)
 
         try:
-            return await judged_alone(host, context, root)
+            return await verdict_without_daemon(host, context, root)
         except (Retry, HostQuarantined) as e:
-            return Verdict(Answer.NOT_SAFE, (Reason(ReasonKind.NOT_CONNECTED, str(e)),))
+            return Verdict(VerdictAnswer.NOT_SAFE, (Reason(ReasonKind.NOT_CONNECTED, str(e)),))

@@ -9,7 +9,7 @@ from harvestd.convention.scan.snapshot import Snapshot, TreeState
 from harvestd.convention.scan.stability import NETWORK_SETTLE
 from harvestd.convention.structs import Steps
 from harvestd.harvest.context import Context
-from harvestd.harvest.state import Showing
+from harvestd.harvest.state import VisibleEvals
 from harvestd.inventory.host import Host
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
@@ -25,32 +25,32 @@ class SharedView:
         """The scan result that is registered for the planners of other hosts."""
         self._places: frozenset[str] = frozenset()
         """The remote paths of its evals."""
-        self.is_outseen = False
+        self.is_superseded = False
         """Whether another connected host of the storage shows trees that this one does not show, or no longer shows."""
-        self._outseen_since: float | None = None
+        self._superseded_since: float | None = None
         """Since when that may be so, in monotonic seconds."""
 
     def register(self, seen: ScanResult, snapshot: Snapshot) -> None:
         """Register what this host shows, for the planners of hosts that may share its file system."""
         state = self._context.states.of(self._host.identity)
-        if self._registered is not seen and state.showing is not None:
+        if self._registered is not seen and state.visible is not None:
             self._registered, self._places = seen, frozenset(each.place for each in seen.evals if each.run is not None)
         view = View.of(snapshot)
-        if state.showing is not None:
-            state.showing = Showing(self._context.storage_of(self._host), self._places, view)
-        self.is_outseen = self._is_outseen(view, time.monotonic())
+        if state.visible is not None:
+            state.visible = VisibleEvals(self._context.storage_of(self._host), self._places, view)
+        self.is_superseded = self._is_superseded(view, time.monotonic())
 
-    def _is_outseen(self, view: View, now: float) -> bool:
+    def _is_superseded(self, view: View, now: float) -> bool:
         others = self._context.states.views_beside(self._host.identity, self._context.storage_of(self._host))
         if any(sees_more(other, view) for other in others):
             return True
         if not any(may_see_more(other, view) for other in others):
-            self._outseen_since = None
+            self._superseded_since = None
             return False
         # What another host wrote a moment ago may just not be visible here yet.
-        if self._outseen_since is None:
-            self._outseen_since = now
-        return now - self._outseen_since > NETWORK_SETTLE
+        if self._superseded_since is None:
+            self._superseded_since = now
+        return now - self._superseded_since > NETWORK_SETTLE
 
 
 class ScanEvents:

@@ -19,18 +19,18 @@ from harvestd.catalogue.hosts import Releases
 from harvestd.convention.structs import Immutable
 from harvestd.errors import DiskFull, Retry
 from harvestd.inventory.host import Host
-from harvestd.inventory.lambda_api import Answer, Ending, Instance, client_of, instances_of, terminate
+from harvestd.inventory.lambda_api import Instance, InstanceList, TerminationState, client_of, instances_of, terminate
 from harvestd.inventory.lambda_provider import AGREEING
 from harvestd.settings import LambdaCloud
 
 _OUTCOMES = {
-    Ending.TERMINATED: ReleaseOutcome.RELEASED,
-    Ending.REFUSED: ReleaseOutcome.REFUSED,
-    Ending.UNCLEAR: ReleaseOutcome.UNCLEAR,
+    TerminationState.TERMINATED: ReleaseOutcome.RELEASED,
+    TerminationState.REFUSED: ReleaseOutcome.REFUSED,
+    TerminationState.UNCLEAR: ReleaseOutcome.UNCLEAR,
 }
 
 
-class Ended(Immutable):
+class TerminationResult(Immutable):
     """The result of a termination request."""
 
     decision: Decision
@@ -43,18 +43,20 @@ def id_of(host: Host) -> str:
     return host.identity.removeprefix(f"{host.source}:")
 
 
-async def listed(settings: LambdaCloud) -> Answer:
+async def listed(settings: LambdaCloud) -> InstanceList:
     """Return the instances that the cloud lists now. Raise `Retry`."""
     async with client_of(settings) as client:
         return await instances_of(client, settings)
 
 
-def named_in(answer: Answer, identity: str) -> Instance | None:
+def named_in(answer: InstanceList, identity: str) -> Instance | None:
     """Return the listed instance with this host identity; None if it is not listed."""
     return next((each for each in answer.instances if identity.endswith(f":{each.id}")), None)
 
 
-async def end(host: Host, why: str, settings: LambdaCloud, releases: Releases, *, by_hand: bool = False) -> Ended:
+async def end(
+    host: Host, why: str, settings: LambdaCloud, releases: Releases, *, by_hand: bool = False
+) -> TerminationResult:
     """Ask the cloud to terminate this one host, on record. Raise `HaltedForSafety` if that can't be recorded."""
     asked = await releases.keep(Decision(host.name, host.identity, why, ReleaseOutcome.ASKED, by_hand=by_hand))
     async with client_of(settings) as client:
@@ -62,10 +64,10 @@ async def end(host: Host, why: str, settings: LambdaCloud, releases: Releases, *
     decision = replace(asked, outcome=_OUTCOMES[outcome.ending], detail=outcome.detail)
     with suppress(DiskFull):  # it stays on record as asked: the next process finds the result in the cloud's list
         await releases.settle(decision)
-    return Ended(decision, outcome.wait)
+    return TerminationResult(decision, outcome.wait)
 
 
-class Unclear:
+class UnconfirmedTerminations:
     """Decisions whose result is unknown."""
 
     def __init__(self) -> None:
@@ -101,7 +103,7 @@ class Unclear:
             if self._has_ended(identity, answer)
         ]
 
-    def _has_ended(self, identity: str, answer: Answer) -> bool:
+    def _has_ended(self, identity: str, answer: InstanceList) -> bool:
         named = named_in(answer, identity)
         if named is not None or not answer.whole:
             self._absent.pop(identity, None)

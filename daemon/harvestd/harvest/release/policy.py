@@ -15,7 +15,7 @@ from harvestd.harvest.state import Judged
 from harvestd.inventory.host import Host
 from harvestd.inventory.lambda_api import Instance
 from harvestd.inventory.lambda_provider import is_rented
-from harvestd.safety.check import company_of
+from harvestd.safety.check import activity_on
 from harvestd.safety.inputs import Circumstances
 from harvestd.safety.verdict import Verdict
 from harvestd.settings.sections import Release
@@ -25,7 +25,7 @@ _ACTIVE = "active"
 _MAY_HAVE_ENDED_ONE = frozenset({ReleaseOutcome.ASKED, ReleaseOutcome.RELEASED, ReleaseOutcome.UNCLEAR})
 
 
-class Turn(StrEnum):
+class ReleaseStage(StrEnum):
     """The stage of a host on its way to being released."""
 
     NOT_MEANT = "not_meant"
@@ -39,55 +39,55 @@ class Turn(StrEnum):
 
 
 @value
-class Who:
+class MachineIdentity:
     """How a host identifies itself."""
 
     machine: str
     hostname: str
-    company: str = field(default="", compare=False)
+    activity: str = field(default="", compare=False)
     """The activity on the host at that moment, in words; empty if it reports none."""
 
     @classmethod
-    def of(cls, circumstances: Circumstances) -> "Who":
+    def of(cls, circumstances: Circumstances) -> "MachineIdentity":
         """Return the identity in a host's circumstances."""
-        company = next((reason.detail for reason in company_of(circumstances)), "")
-        return cls(circumstances.machine, circumstances.hostname, company)
+        activity = next((reason.detail for reason in activity_on(circumstances)), "")
+        return cls(circumstances.machine, circumstances.hostname, activity)
 
 
-class Safe(Immutable):
-    """A streak of safe verdicts up to the last reading; times in seconds, `since` and `heard` monotonic."""
+class SafeStreak(Immutable):
+    """A streak of safe verdicts up to the last reading; times in seconds, `since` and `read_at` monotonic."""
 
     since: float
-    heard: float
+    read_at: float
     idle_since: float | None
     """Since when nothing changed, by the verdict, in Unix time."""
     still_since: float | None
     """The same moment in monotonic seconds; a different value means that something changed."""
 
 
-def is_meant(host: Host, rules: Release) -> bool:
+def may_be_released(host: Host, rules: Release) -> bool:
     """Return whether the operator lets the daemon release this host."""
     return rules.terminate != "never" and host.name in rules.only and is_rented(host) and not host.ending
 
 
-def still_safe(before: Safe | None, judged: Judged, now: float, patience: float) -> Safe:
-    """Return the continued streak, or a new one if something changed or no verdict came for `patience` seconds.
+def still_safe(before: SafeStreak | None, timed: Judged, now: float, timeout: float) -> SafeStreak:
+    """Return the continued streak, or a new one if something changed or no verdict came for `timeout` seconds.
 
     The moments of the last change are compared, never differences to the present: how late a verdict is made and read
     says nothing about the host.
     """
-    if before is None or now - before.heard > patience or before.still_since != judged.still_since:
-        return Safe(now, now, judged.idle_since, judged.still_since)
-    return Safe(before.since, now, before.idle_since, before.still_since)
+    if before is None or now - before.read_at > timeout or before.still_since != timed.still_since:
+        return SafeStreak(now, now, timed.idle_since, timed.still_since)
+    return SafeStreak(before.since, now, before.idle_since, before.still_since)
 
 
-def turn_of(host: Host, safe_since: float | None, rules: Release, gone: int, now: float) -> Turn:
+def stage_of(host: Host, safe_since: float | None, rules: Release, gone: int, now: float) -> ReleaseStage:
     """Return the stage of a host; `gone`: how many may have been released within the last hour."""
-    if not is_meant(host, rules):
-        return Turn.NOT_MEANT
+    if not may_be_released(host, rules):
+        return ReleaseStage.NOT_MEANT
     if safe_since is None or now - safe_since < rules.grace.total_seconds():
-        return Turn.NOT_YET
-    return Turn.DUE if gone < rules.at_most_per_hour else Turn.HELD_BACK
+        return ReleaseStage.NOT_YET
+    return ReleaseStage.DUE if gone < rules.at_most_per_hour else ReleaseStage.HELD_BACK
 
 
 def gone_within_hour(decisions: Iterable[Decision], now: float) -> int:
@@ -101,19 +101,19 @@ def gone_within_hour(decisions: Iterable[Decision], now: float) -> int:
     )
 
 
-def why_another(then: Who, now: Who) -> str:
+def why_another(then: MachineIdentity, now: MachineIdentity) -> str:
     """Return why the host may be another machine than at the start of the streak, or is at work; "" if neither."""
     if not then.machine or not now.machine:
         return "the box does not say which machine it is"
     if then != now:
         return "another machine answers than when the verdict began"
-    if now.company:
+    if now.activity:
         # A verdict queries the activity before its full scan, which takes time.
-        return f"since the last full check: {now.company}"
+        return f"since the last full check: {now.activity}"
     return ""
 
 
-def why_not_named(host: Host, who: Who, instance: Instance | None) -> str:
+def why_not_named(host: Host, identity: MachineIdentity, instance: Instance | None) -> str:
     """Return why the named instance is not certainly the host that was read; "" if it is.
 
     `instance` is the cloud's present entry for the host's id, `host` what it was reached by.
@@ -122,8 +122,8 @@ def why_not_named(host: Host, who: Who, instance: Instance | None) -> str:
         return "the cloud names no such instance now"
     if instance.address != host.address:
         return f"the cloud names another address for it now, {instance.address or 'none'}"
-    if instance.hostname is not None and _plain(instance.hostname) not in _names(who.hostname):
-        return f"the cloud calls it {instance.hostname}, and it calls itself {who.hostname or 'nothing'}"
+    if instance.hostname is not None and _plain(instance.hostname) not in _names(identity.hostname):
+        return f"the cloud calls it {instance.hostname}, and it calls itself {identity.hostname or 'nothing'}"
     if instance.status != _ACTIVE:
         return f"the cloud says that it is {instance.status or 'in no state'}, not {_ACTIVE}"
     if instance.can_end is False:

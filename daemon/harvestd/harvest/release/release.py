@@ -23,17 +23,17 @@ from harvestd.catalogue.hosts import Releases
 from harvestd.convention.structs import Immutable
 from harvestd.errors import DiskFull, HarvestError, HostQuarantined, Retry, concerns_all, unwrapped
 from harvestd.harvest.context import Context
-from harvestd.harvest.fleet.connections import connected, who_is
-from harvestd.harvest.release.cloud import Unclear, end, listed, named_in
+from harvestd.harvest.fleet.connections import connected, identify_machine
+from harvestd.harvest.release.cloud import UnconfirmedTerminations, end, listed, named_in
 from harvestd.harvest.release.policy import (
-    Safe,
-    Turn,
-    Who,
+    MachineIdentity,
+    ReleaseStage,
+    SafeStreak,
     gone_within_hour,
-    is_meant,
+    may_be_released,
     reason_for,
+    stage_of,
     still_safe,
-    turn_of,
     why_another,
     why_not_named,
     why_not_safe,
@@ -52,7 +52,7 @@ DaemonJudge = Callable[[Host, Context], Awaitable[Verdict]]
 
 _EVERY = 5.0
 """The most seconds between two readings of the verdicts."""
-_UNHEARD = 60.0
+_UNREAD = 60.0
 """Seconds without a verdict, after which a safe streak counts as interrupted."""
 _AFTER_A_DEFECT = timedelta(minutes=5)
 """The pause of a host after an unexpected exception; its grace period restarts as well."""
@@ -70,12 +70,12 @@ class NotNow(HarvestError):
         self.wait = wait
 
 
-class _Met(Immutable):
+class _KnownMachine(Immutable):
     """The machine that answered when a safe streak began."""
 
     since: float
     at: float
-    who: Who
+    identity: MachineIdentity
 
 
 class AutoRelease:
@@ -84,64 +84,64 @@ class AutoRelease:
     def __init__(self, context: Context, judge: DaemonJudge) -> None:
         self._context = context
         self._judge = judge
-        self._safe: dict[str, Safe] = {}
+        self._safe: dict[str, SafeStreak] = {}
         """By host identity, like all dictionaries here."""
-        self._met: dict[str, _Met] = {}
+        self._known: dict[str, _KnownMachine] = {}
         self._not_before: dict[str, float] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._logged: set[tuple[str, str]] = set()
         self._decisions: dict[int, Decision] = {}
         """By their ids."""
-        self._unclear = Unclear()
+        self._unclear = UnconfirmedTerminations()
 
     async def run(self) -> None:
         """Release hosts until cancelled. Raise `HaltedForSafety` if nothing can be recorded."""
         for each in await self._context.catalogue.releases.all():
             self._take(each)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep_hearing)
+            tasks.start_soon(self._follow_verdicts)
             while True:
-                looked_before = self._context.signals.scanned.version
+                scanned_before = self._context.signals.scanned.version
                 await self._settle()
-                self._hear()
+                self._update_streaks()
                 safe = [host for host in self._context.fleet.present.values() if host.identity in self._safe]
                 for host in sorted(safe, key=lambda each: each.name):
                     await self._attend_contained(host)
-                await self._pause(looked_before)
+                await self._pause(scanned_before)
 
     def _take(self, decision: Decision) -> None:
         """Track the result of a decision; decisions are passed in order."""
         self._decisions[decision.id] = decision
         self._unclear.take(decision)
 
-    async def _pause(self, looked_before: int) -> None:
+    async def _pause(self, scanned_before: int) -> None:
         with anyio.move_on_after(_EVERY):
-            await self._context.signals.scanned.wait(looked_before)
+            await self._context.signals.scanned.wait(scanned_before)
 
-    async def _keep_hearing(self) -> None:
+    async def _follow_verdicts(self) -> None:
         while True:
-            looked_before = self._context.signals.scanned.version
-            self._hear()
-            await self._pause(looked_before)
+            scanned_before = self._context.signals.scanned.version
+            self._update_streaks()
+            await self._pause(scanned_before)
 
-    def _hear(self) -> None:
+    def _update_streaks(self) -> None:
         """Update the safe streaks of all hosts by their verdicts."""
         for identity in self._safe.keys() - self._context.fleet.present.keys():
             self._forget(identity)
         for host in self._context.fleet.present.values():
-            self._hear_of(host)
+            self._update_streak(host)
 
-    def _hear_of(self, host: Host) -> None:
+    def _update_streak(self, host: Host) -> None:
         """Update the safe streak of one present host."""
-        judged = self._context.states.of(host.identity).verdict
-        if judged is not None and judged.verdict.is_safe and is_meant(host, self._context.settings.release):
+        timed = self._context.states.of(host.identity).verdict
+        if timed is not None and timed.verdict.is_safe and may_be_released(host, self._context.settings.release):
             before = self._safe.get(host.identity)
-            self._safe[host.identity] = still_safe(before, judged, time.monotonic(), _UNHEARD)
+            self._safe[host.identity] = still_safe(before, timed, time.monotonic(), _UNREAD)
         else:
             self._forget(host.identity)
 
     def _forget(self, identity: str) -> None:
         self._safe.pop(identity, None)
-        self._met.pop(identity, None)
+        self._known.pop(identity, None)
 
     async def _settle(self) -> None:
         """Find the results of requests that were not clearly answered."""
@@ -170,20 +170,23 @@ class AutoRelease:
 
     async def _attend(self, host: Host) -> None:
         """Take the next step for one host."""
-        self._hear()  # the streaks may be out of date: other hosts were handled, or this process was suspended
+        # The streaks may be out of date: other hosts were handled, or this process was suspended.
+        self._update_streaks()
         safe, now = self._safe.get(host.identity), time.monotonic()
         if safe is None or now < self._not_before.get(host.identity, 0.0) or self._is_done(host):
             return
         try:
-            met = self._met.get(host.identity)
-            if met is None or met.since != safe.since:
-                self._met[host.identity] = met = _Met(safe.since, time.monotonic(), await self._who(host))
+            known = self._known.get(host.identity)
+            if known is None or known.since != safe.since:
+                self._known[host.identity] = known = _KnownMachine(
+                    safe.since, time.monotonic(), await self._identify(host)
+                )
             gone = gone_within_hour(self._decisions.values(), time.time())
-            turn = turn_of(host, max(safe.since, met.at), self._context.settings.release, gone, time.monotonic())
-            if turn is Turn.HELD_BACK:
+            stage = stage_of(host, max(safe.since, known.at), self._context.settings.release, gone, time.monotonic())
+            if stage is ReleaseStage.HELD_BACK:
                 self._log_refused(host, f"{gone} were released within the last hour, and no more may be", "rate")
-            elif turn is Turn.DUE:
-                await self._release(host, safe, met)
+            elif stage is ReleaseStage.DUE:
+                await self._release(host, safe, known)
         except NotNow as e:
             await self._refuse(host, e)
         except (Retry, HostQuarantined) as e:
@@ -199,25 +202,25 @@ class AutoRelease:
             done.add(ReleaseOutcome.PLANNED)
         return any(each.identity == host.identity and each.outcome in done for each in self._decisions.values())
 
-    async def _who(self, host: Host) -> Who:
+    async def _identify(self, host: Host) -> MachineIdentity:
         box = self._context.states.of(host.identity).box
         if box is None:
             raise NotNow("it is not connected")
-        return await who_is(box, self._context.limits, self._context.settings.verdict.ignore_programs)
+        return await identify_machine(box, self._context.limits, self._context.settings.verdict.ignore_programs)
 
-    async def _release(self, host: Host, safe: Safe, met: _Met) -> None:
+    async def _release(self, host: Host, safe: SafeStreak, known: _KnownMachine) -> None:
         """Check everything once more, and ask the cloud to terminate it.
 
         Raise `NotNow` and what scans and queries raise.
         """
-        with anyio.fail_after(_FULL_CHECK + requests.to_judge(self._context.limits)):
+        with anyio.fail_after(_FULL_CHECK + requests.verdict_seconds(self._context.limits)):
             verdict = await self._judge(host, self._context)
         if not verdict.is_safe:
             why, key = why_not_safe(verdict)
             raise NotNow(why, key=key)
         judged_at = time.time()
-        who = await self._who(host)
-        await self._check_named(host, who, met)
+        identity = await self._identify(host)
+        await self._check_named(host, identity, known)
         # By wall clock: the monotonic clock stops while this machine is suspended, the host does not.
         passed = time.time() - judged_at
         if not 0 <= passed <= FRESH:
@@ -231,33 +234,33 @@ class AutoRelease:
         if settings.release.terminate == "dry-run":
             planned = Decision(host.name, host.identity, why, ReleaseOutcome.PLANNED)
             self._take(await self._context.catalogue.releases.keep(planned))
-            self._tell(Event.HOST_RELEASE_PLANNED, host, why, safe.idle_since)
+            self._log_release(Event.HOST_RELEASE_PLANNED, host, why, safe.idle_since)
             return
         ended = await end(host, why, settings.lambda_cloud, self._context.catalogue.releases)
         self._take(ended.decision)
         match ended.decision.outcome:
             case ReleaseOutcome.RELEASED:
-                self._tell(Event.HOST_RELEASED, host, why, safe.idle_since)
+                self._log_release(Event.HOST_RELEASED, host, why, safe.idle_since)
             case ReleaseOutcome.UNCLEAR:
                 raise NotNow(f"the cloud gave no clear answer: {ended.decision.detail}", wait=ended.wait)
             case _:
                 raise NotNow(f"the cloud refuses: {ended.decision.detail}", wait=ended.wait)
 
-    async def _check_named(self, host: Host, who: Who, met: _Met) -> None:
+    async def _check_named(self, host: Host, identity: MachineIdentity, known: _KnownMachine) -> None:
         """Raise `NotNow` unless the host that was read is the named instance."""
-        outlook = self._context.states.of(host.identity).outlook
-        if outlook is None or outlook.host.address != host.address:
+        last_scan = self._context.states.of(host.identity).last_scan
+        if last_scan is None or last_scan.host.address != host.address:
             raise NotNow("it was not read at the address that it has now")
-        why = why_another(met.who, who)
+        why = why_another(known.identity, identity)
         if not why:
             answer = await listed(self._context.settings.lambda_cloud)
-            why = why_not_named(outlook.host, who, named_in(answer, host.identity))
+            why = why_not_named(last_scan.host, identity, named_in(answer, host.identity))
         if why:
             raise NotNow(why)
 
-    def _check_unbroken(self, host: Host, safe: Safe) -> None:
+    def _check_unbroken(self, host: Host, safe: SafeStreak) -> None:
         """Raise `NotNow` if the safe streak was interrupted meanwhile, or the host is not to be released any more."""
-        self._hear()
+        self._update_streaks()
         now = self._safe.get(host.identity)
         if now is None or now.since != safe.since:
             raise NotNow("something moved during the last full check")
@@ -274,13 +277,13 @@ class AutoRelease:
 
     def _log_refused(self, host: Host, reason: str, key: str) -> bool:
         """Log a refusal once; return whether it was logged now."""
-        if (host.identity, key) in self._told:
+        if (host.identity, key) in self._logged:
             return False
-        self._told.add((host.identity, key))
+        self._logged.add((host.identity, key))
         get_logger().warning(Event.HOST_RELEASE_REFUSED, host=host.name, identity=host.identity, reason=reason)
         return True
 
-    def _tell(self, event: Event, host: Host, why: str, idle_since: float | None) -> None:
+    def _log_release(self, event: Event, host: Host, why: str, idle_since: float | None) -> None:
         cost = cents_since(host.cents_per_hour, idle_since, time.time())
         get_logger().info(
             event,
@@ -296,7 +299,7 @@ class AutoRelease:
 Judge = Callable[[Host], Awaitable[Verdict]]
 """Makes a verdict on a host now, and returns it."""
 
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 """Seconds to wait for the write lock beside a daemon."""
 
 
@@ -318,19 +321,19 @@ async def examined(host: Host, settings: Settings, judge: Judge) -> Examined:
     try:
         with unwrapped():
             async with open_read_only_context(settings) as context, connected(host, context) as (box, _):
-                then = await who_is(box, context.limits, settings.verdict.ignore_programs)
+                then = await identify_machine(box, context.limits, settings.verdict.ignore_programs)
                 verdict = await judge(host)
                 if not verdict.is_safe:
                     return Examined(verdict, why_not_safe(verdict)[0])
-                now = await who_is(box, context.limits, settings.verdict.ignore_programs)
+                now = await identify_machine(box, context.limits, settings.verdict.ignore_programs)
     except (Retry, HostQuarantined) as e:
         return Examined(verdict, str(e))
     return Examined(verdict, why_another(then, now) or await _why_not_named(host, now, settings))
 
 
-async def _why_not_named(host: Host, who: Who, settings: Settings) -> str:
+async def _why_not_named(host: Host, identity: MachineIdentity, settings: Settings) -> str:
     answer = await listed(settings.lambda_cloud)
-    return why_not_named(host, who, named_in(answer, host.identity))
+    return why_not_named(host, identity, named_in(answer, host.identity))
 
 
 async def release(host: Host, verdict: Verdict, settings: Settings) -> Decision:
@@ -338,7 +341,7 @@ async def release(host: Host, verdict: Verdict, settings: Settings) -> Decision:
 
     Raise `HaltedForSafety` if that can't be recorded.
     """
-    database = Database(open_engine(settings.state, patience=_PATIENCE))
+    database = Database(open_engine(settings.state, timeout=_TIMEOUT))
     try:
         why = f"asked for by hand: {reason_for(verdict, timedelta())}"
         ended = await end(host, why, settings.lambda_cloud, Releases(database), by_hand=True)

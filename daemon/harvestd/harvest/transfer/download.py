@@ -23,7 +23,7 @@ from harvestd.planning.plan import FetchFile
 from harvestd.remote.api import Chunk, Closed, Failed, Opened, Reader, ReadEvent, ReadRequest
 from harvestd.store.staging import Staged
 
-_PATIENCE = 0.5
+_TIMEOUT = 0.5
 """Seconds after which received bytes are written and counted, however few they are."""
 _TAIL = 1024 * 1024
 """Bytes at the end of the staged file that are compared if the host can't hash and would have to send everything."""
@@ -43,14 +43,19 @@ class SegmentedDownload:
     """Downloads one file to staging, from the present end of `staged` on."""
 
     def __init__(
-        self, file: FetchFile, staged: Staged, lanes: ConnectionPool, bandwidth: Bandwidth, came: Callable[[int], None]
+        self,
+        file: FetchFile,
+        staged: Staged,
+        lanes: ConnectionPool,
+        bandwidth: Bandwidth,
+        on_received: Callable[[int], None],
     ) -> None:
-        """`came` is called with the number of bytes received, as they arrive."""
+        """`on_received` is called with the number of bytes received, as they arrive."""
         self._file = file
         self._staged = staged
         self._lanes = lanes
         self._bandwidth = bandwidth
-        self._came = came
+        self._on_received = on_received
         self._segments = Segments(0, 0, 1)
         self._proven = 0
         """The host has verified the staged bytes up to here."""
@@ -63,13 +68,13 @@ class SegmentedDownload:
 
     async def prove(self) -> bool:
         """Return whether the staged bytes are the beginning of the host's file; raise as `run` does."""
-        async with self._lanes.lent() as lane:
+        async with self._lanes.acquire() as lane:
             return await self._agrees(lane.reader)
 
     async def content_hash(self) -> str | None:
         """Return the host's SHA-256 of the whole file, None if the host can't hash; raise as `run` does."""
         size = self._file.source.version.size
-        async with self._lanes.lent() as lane:
+        async with self._lanes.acquire() as lane:
             return await self._hashed(lane.reader, 0, size) if lane.reader.hashes_there else None
 
     async def run(self) -> None:
@@ -101,7 +106,7 @@ class SegmentedDownload:
                 end = self._segments.contiguous
                 if end > self._staged.size:
                     await anyio.to_thread.run_sync(self._staged.take_in, end)
-            self._proven = max(self._proven, min(end, self._segments.believed))
+            self._proven = max(self._proven, min(end, self._segments.verified_end))
             if end < self._segments.contiguous:
                 continue
             if self._segments.all_here:
@@ -112,7 +117,7 @@ class SegmentedDownload:
         try:
             with anyio.CancelScope() as waiting:
                 self._waiting.add(waiting)
-                async with self._lanes.lent() as lane:
+                async with self._lanes.acquire() as lane:
                     self._waiting.discard(waiting)
                     await self._carry(lane)
         except Retry:
@@ -175,7 +180,7 @@ class SegmentedDownload:
                     # Pieces are small and many, so this work is done once for many of them.
                     if not spool.take(data):
                         await spool.add(data)
-                    elif time.monotonic() - counted < _PATIENCE:
+                    elif time.monotonic() - counted < _TIMEOUT:
                         continue
                     else:
                         await spool.flush()
@@ -193,7 +198,7 @@ class SegmentedDownload:
         raise self._useless("the box gave no answer that makes sense")
 
     async def _count(self, size: int) -> None:
-        self._came(size)
+        self._on_received(size)
         await self._bandwidth.spend(size)
 
     async def _agrees(self, reader: Reader) -> bool:
@@ -204,9 +209,9 @@ class SegmentedDownload:
         """
         size = self._staged.size
         start = 0 if reader.hashes_there else max(0, size - _TAIL)
-        told = await self._hashed(reader, start, size)
+        reported = await self._hashed(reader, start, size)
         self._proven = size
-        return told == (self._staged.hexdigest if start == 0 else self._hash_of_end(start))
+        return reported == (self._staged.hexdigest if start == 0 else self._hash_of_end(start))
 
     async def _hashed(self, reader: Reader, start: int, size: int) -> str | None:
         """Return the SHA-256 of the host's file from `start` to `size`, if it still has the planned version."""

@@ -38,21 +38,21 @@ class LargeFileFetcher:
     """Fetches the large groups of one host in order of value, concurrently with everything else."""
 
     def __init__(
-        self, host: Host, context: Context, root: DataRoot, box: Box, publisher: Publisher, troubles: FailureTracker
+        self, host: Host, context: Context, root: DataRoot, box: Box, publisher: Publisher, failures: FailureTracker
     ) -> None:
         self._host = host
         self._context = context
         self._root = root
         self._box = box
         self._publisher = publisher
-        self._troubles = troubles
+        self._failures = failures
         self._transfers = ResumeJournal(host, context, root)
         self._queue: list[FetchGroup] = []
         self._current: FetchGroup | None = None
         self._scope = anyio.CancelScope()
         """The cancel scope of the current group."""
         self._reserved = 0
-        self._way = TransferProgress(host.name, "", 0)
+        self._progress = TransferProgress(host.name, "", 0)
         """The progress of the current group."""
         self._woken = anyio.Event()
         self.without_room: set[str] = set()
@@ -65,7 +65,7 @@ class LargeFileFetcher:
         """Whether a group is being fetched or is queued."""
         return self._current is not None or bool(self._queue)
 
-    def offer(self, groups: Sequence[FetchGroup]) -> None:
+    def set_queue(self, groups: Sequence[FetchGroup]) -> None:
         """Replace the queue with `groups`, in order of value."""
         under_way = self._current.place if self._current else None
         self._queue = [group for group in groups if group.place != under_way]
@@ -73,7 +73,7 @@ class LargeFileFetcher:
         if self._queue:
             self._woken.set()
 
-    def insist(self, groups: Sequence[FetchGroup]) -> None:
+    def set_queue_now(self, groups: Sequence[FetchGroup]) -> None:
         """Replace the queue with `groups`, and interrupt the current group if another one now comes before it.
 
         The interrupted group resumes later. For a host that may end at any moment.
@@ -83,9 +83,9 @@ class LargeFileFetcher:
             self._queue = list(groups)
             self._scope.cancel()
         else:
-            self.offer(groups)
+            self.set_queue(groups)
 
-    def rest(self) -> None:
+    def pause(self) -> None:
         """Interrupt the current group, to be resumed later, and clear the queue."""
         self._queue = []
         self._scope.cancel()
@@ -152,19 +152,19 @@ class LargeFileFetcher:
                     return
                 # Each staged file holds a descriptor from its first byte until all are published.
                 held = self._context.budgets.descriptors.bulk.hold(staged_files(group))
-                with self._context.transfers.of(self._way):
+                with self._context.transfers.of(self._progress):
                     async with held, self._context.budgets.room.above_floor(self._root):
                         await self._fetch(group, lanes)
         except (ReadMismatch, Retry, Conflict, Refused) as e:
-            self._troubles.failed(group.place, str(e))
+            self._failures.failed(group.place, str(e))
         except DiskFull:
             # Partly fetched files take the room that smaller files need.
             await self._transfers.drop_files(group.files)
             self._context.budgets.room.ran_full()
             await self._refuse(group)
-            self._troubles.failed(group.place, "no room on the data root's disk")
+            self._failures.failed(group.place, "no room on the data root's disk")
         else:
-            self._troubles.cleared(group.place)
+            self._failures.cleared(group.place)
             self._context.budgets.room.proved()
         finally:
             self._context.budgets.room.reserve(-self._reserved)
@@ -178,20 +178,20 @@ class LargeFileFetcher:
             return False
         self._reserved = needed
         self._context.budgets.room.reserve(needed)
-        self._way = TransferProgress(self._host.name, group.place, group.size, group.size - needed)
+        self._progress = TransferProgress(self._host.name, group.place, group.size, group.size - needed)
         return True
 
     async def _refuse(self, group: FetchGroup) -> None:
         self.without_room.add(group.place)
         await self._context.budgets.room.refuse(self._root, group.size)
 
-    def _came(self, size: int) -> None:
+    def _count_received(self, size: int) -> None:
         self._context.monitor.moved(self._host.name, size)
         self._landed(size)
 
     def _landed(self, size: int) -> None:
         """Count bytes that are on the disk, whatever their source."""
-        self._way.came(size)
+        self._progress.add(size)
         written = min(size, self._reserved)
         self._reserved -= written
         self._context.budgets.room.reserve(-written)
@@ -225,10 +225,10 @@ class LargeFileFetcher:
         self, files: Sequence[FetchFile], staged: dict[FetchFile, Staged], lanes: ConnectionPool
     ) -> None:
         if files:
-            await Parts(self._root, staged, self._context.budgets.bandwidth, self._came).bring(files, lanes)
+            await Parts(self._root, staged, self._context.budgets.bandwidth, self._count_received).bring(files, lanes)
 
     async def _fetch_large(self, file: FetchFile, staged: dict[FetchFile, Staged], lanes: ConnectionPool) -> None:
-        staged[file] = await self._transfers.bring(file, lanes, self._came, self._landed)
+        staged[file] = await self._transfers.bring(file, lanes, self._count_received, self._landed)
 
     async def _with_copies(self, file: FetchFile, staged: Staged, copies: list[Staged]) -> StagedFile:
         made = [await anyio.to_thread.run_sync(self._copy, staged, copies) for _ in file.targets[1:]]

@@ -54,7 +54,7 @@ class OpenFiles:
         `HaltedForSafety`. A file without a record, which was not published by us, is not changed by this.
         """
         held = self._held.get(path)
-        if held is not None and not await anyio.to_thread.run_sync(self._stands, path, held):
+        if held is not None and not await anyio.to_thread.run_sync(self._is_in_place, path, held):
             self.close(path)
             held = None
         if held is None:
@@ -108,9 +108,9 @@ class OpenFiles:
 
         return frozenset(filter(is_absent, paths))
 
-    def _stands(self, path: LocalPath, held: _Held) -> bool:
-        standing = self._root.stat(path)
-        return standing is not None and standing.st_ino == held.inode
+    def _is_in_place(self, path: LocalPath, held: _Held) -> bool:
+        found = self._root.stat(path)
+        return found is not None and found.st_ino == held.inode
 
     def _opened(self, path: LocalPath, known: FileRecord | None) -> _Held:
         if is_kept(self._root, path):
@@ -130,5 +130,5 @@ class OpenFiles:
         return self._with_inode(GrowingFile.create(self._root, path))
 
     def _with_inode(self, growing: GrowingFile) -> _Held:
-        standing = self._root.stat(growing.path)
-        return _Held(growing, standing.st_ino if standing else 0)
+        found = self._root.stat(growing.path)
+        return _Held(growing, found.st_ino if found else 0)

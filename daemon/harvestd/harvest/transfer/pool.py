@@ -103,7 +103,7 @@ class Segments:
         self._again.sort(key=lambda each: each.start)
 
     @property
-    def believed(self) -> int:
+    def verified_end(self) -> int:
         """The end of the part in which every segment is verified."""
         while self._begun and self._begun[0].here:
             self._believed = self._begun.pop(0).end
@@ -112,7 +112,7 @@ class Segments:
     @property
     def contiguous(self) -> int:
         """The end of the part that is written without a gap; its last segment may not be verified yet."""
-        return max(self.believed, self._begun[0].at if self._begun else 0)
+        return max(self.verified_end, self._begun[0].at if self._begun else 0)
 
 
 MIB = 1024 * 1024
@@ -193,7 +193,7 @@ class ConnectionPool:
         return min(self._most, 1 + size // LAST, ceil(self._round_trip / _ROUND_TRIP_EACH))
 
     @asynccontextmanager
-    async def lent(self) -> AsyncIterator[PooledConnection]:
+    async def acquire(self) -> AsyncIterator[PooledConnection]:
         """Lend a lane on a separate connection. Raise `Retry` and `HostQuarantined` if none can be opened.
 
         A connection that is being opened continues after its loan is cancelled: the next loan can use it.
@@ -316,7 +316,7 @@ class TransferProgress:
         self._clock = clock
         self._marks: deque[tuple[float, int]] = deque([(clock(), here)], maxlen=int(_WINDOW / _STEP) + 1)
 
-    def came(self, size: int) -> None:
+    def add(self, size: int) -> None:
         """Count `size` more bytes as received."""
         now = self._clock()
         if now - self._marks[-1][0] >= _STEP:
@@ -342,17 +342,17 @@ class ActiveTransfers:
     """All large transfers in progress, over all hosts."""
 
     def __init__(self) -> None:
-        self._ways: list[TransferProgress] = []
+        self._transfers: list[TransferProgress] = []
 
     @contextmanager
-    def of(self, way: TransferProgress) -> Iterator[None]:
-        """Include `way` for the body."""
-        self._ways.append(way)
+    def of(self, transfer: TransferProgress) -> Iterator[None]:
+        """Include `transfer` for the body."""
+        self._transfers.append(transfer)
         try:
             yield
         finally:
-            self._ways.remove(way)
+            self._transfers.remove(transfer)
 
     def all(self) -> tuple[TransferProgress, ...]:
         """Return the transfers in progress, the oldest first."""
-        return tuple(self._ways)
+        return tuple(self._transfers)

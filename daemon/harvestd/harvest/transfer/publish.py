@@ -41,7 +41,7 @@ from harvestd.store.publish import Outcome, Publication, Result, publish
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 from harvestd.telemetry.events import Event
-from harvestd.telemetry.log import get_logger, told_together
+from harvestd.telemetry.log import batched_events, get_logger
 
 _Key = tuple[str, LocalPath]
 _FIRST_PAUSE = 0.5
@@ -95,13 +95,13 @@ class Refusals(Mapping[_Key, tuple[Version, str]]):
         if not self._found:
             return
         keys = list(self._found)
-        now = await anyio.to_thread.run_sync(self._looked_at, root, keys)
+        now = await anyio.to_thread.run_sync(self._present_versions, root, keys)
         for key, found in zip(keys, now, strict=True):
             if self._is_over(key, found):
                 del self._found[key], self._causes[key]
                 self._before.pop(key, None)
 
-    def _looked_at(self, root: DataRoot, keys: Sequence[_Key]) -> list[list[Fingerprint]]:
+    def _present_versions(self, root: DataRoot, keys: Sequence[_Key]) -> list[list[Fingerprint]]:
         return [fingerprints(root, self._causes[key]) for key in keys]
 
     def _is_over(self, key: _Key, now: list[Fingerprint]) -> bool:
@@ -226,8 +226,8 @@ class Publisher:
                     except Exception:
                         self._context.unsettled_intents.append(intent)
                         raise
-        with told_together():
-            self._tell(groups, outcomes)
+        with batched_events():
+            self._log_published(groups, outcomes)
 
     async def _settle_failed(self) -> None:
         """Record what earlier calls, on any connection, had published before they failed."""
@@ -307,7 +307,7 @@ class Publisher:
             Event.FILE_CONFLICT, host=self._host.name, path=record.target, error=outcome.detail, remote=record.place
         )
 
-    def _tell(self, groups: Sequence[StagedGroup], outcomes: Sequence[Outcome]) -> None:
+    def _log_published(self, groups: Sequence[StagedGroup], outcomes: Sequence[Outcome]) -> None:
         log = get_logger().bind(host=self._host.name)
         now = time.monotonic()
         remaining = iter(outcomes)

@@ -30,7 +30,7 @@ _READINGS = 3
 Item = TypeVar("Item")
 
 
-class Answer(Immutable):
+class ReadAnswer(Immutable):
     """The answer to one request, complete."""
 
     opened: Opened | None
@@ -45,7 +45,7 @@ async def _uncounted(_size: int) -> None:
 async def read_each(
     reader: Reader,
     requests: Sequence[tuple[Item, ReadRequest]],
-    take: Callable[[Item, Answer], Awaitable[None]],
+    take: Callable[[Item, ReadAnswer], Awaitable[None]],
     failed: Callable[[Item, str], None],
     stuck: Callable[[Item, Stuck], None],
     received: Callable[[int], Awaitable[None]] = _uncounted,
@@ -70,7 +70,7 @@ async def read_each(
                         await received(len(data))
                         continue
                     case Closed():
-                        await take(next(waiting)[0], Answer(opened, event, bytes(content)))
+                        await take(next(waiting)[0], ReadAnswer(opened, event, bytes(content)))
                     case Failed(_, reason):
                         failed(next(waiting)[0], reason)
                     case _:
@@ -82,38 +82,38 @@ async def read_each(
             stuck(item, e)
 
 
-async def read_small(reader: Reader, sources: Sequence[Source], troubles: FailureTracker) -> dict[Source, bytes]:
+async def read_small(reader: Reader, sources: Sequence[Source], failures: FailureTracker) -> dict[Source, bytes]:
     """Return the contents of small files, without those that vanished or changed meanwhile.
 
     Of a file that is too large to hold facts only the beginning is read, one byte more than the limit, so that parsing
     rejects it. A file that differs from the host's hash is read again, a few times: a name derived from a flipped bit
-    would be permanent. A file whose reading hangs is noted in `troubles` and skipped for a while; the files after it
+    would be permanent. A file whose reading hangs is noted in `failures` and skipped for a while; the files after it
     are read at the next scan. Raise `Retry` when the link is lost.
     """
-    wanted = [each for each in sources if troubles.may_try(each.place)]
+    wanted = [each for each in sources if failures.may_try(each.place)]
     found: dict[Source, bytes] = {}
     for _ in range(_READINGS):
         if wanted:
-            wanted = await _read(reader, wanted, found, troubles)
+            wanted = await _read(reader, wanted, found, failures)
     return found
 
 
 async def _read(
-    reader: Reader, sources: Sequence[Source], found: dict[Source, bytes], troubles: FailureTracker
+    reader: Reader, sources: Sequence[Source], found: dict[Source, bytes], failures: FailureTracker
 ) -> list[Source]:
     """Read these files into `found`; return those that must be read again."""
     again: list[Source] = []
 
-    async def take(source: Source, answer: Answer) -> None:
+    async def take(source: Source, answer: ReadAnswer) -> None:
         closed, content = answer.closed, answer.content
         if closed.sha256 not in {None, hashlib.sha256(content).hexdigest()}:
             again.append(source)
         elif closed.version == source.version and len(content) == min(closed.version.size, BEGINNING):
             found[source] = content
-            troubles.cleared(source.place)
+            failures.cleared(source.place)
 
     def stuck(source: Source, error: Stuck) -> None:
-        troubles.stuck(source.place, str(error))
+        failures.stuck(source.place, str(error))
         again.clear()
 
     requests = [(each, ReadRequest(each.tree, each.path, length=BEGINNING)) for each in sources]

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from harvestd.convention.paths import RejectedPath
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
-from harvestd.harvest.transfer.reading import Answer, read_each
+from harvestd.harvest.transfer.reading import ReadAnswer, read_each
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Check, FetchFile
 from harvestd.planning.records import FileRecord, section_of
@@ -37,29 +37,29 @@ Hashed = Sequence[tuple[Check, Opened]]
 """Files with the host's answers about them."""
 
 
-async def check_contents(checks: Sequence[Check], reader: Reader, context: Context, troubles: FailureTracker) -> None:
+async def check_contents(checks: Sequence[Check], reader: Reader, context: Context, failures: FailureTracker) -> None:
     """Hash these files on the host and record the results. Raise `Retry` when the link is lost."""
-    await hash_there(checks, reader, troubles, partial(_conclude, context))
+    await hash_there(checks, reader, failures, partial(_conclude, context))
 
 
 async def hash_there(
     checks: Sequence[Check],
     reader: Reader,
-    troubles: FailureTracker,
+    failures: FailureTracker,
     conclude: Callable[[Hashed], Awaitable[None]],
 ) -> None:
     """Hash these files on their host and call `conclude` with the hashes, in batches as they arrive.
 
-    Files that change, or can't be read, are noted in `troubles`. Raise `Retry` when the link is lost.
+    Files that change, or can't be read, are noted in `failures`. Raise `Retry` when the link is lost.
     """
     hashed: list[tuple[Check, Opened]] = []
 
-    async def take(item: Check, answer: Answer) -> None:
+    async def take(item: Check, answer: ReadAnswer) -> None:
         opened = answer.opened
         if opened is None or not opened.version == answer.closed.version == item.source.version:
-            troubles.failed(item.place, "it changed on the box while it was hashed")
+            failures.failed(item.place, "it changed on the box while it was hashed")
             return
-        troubles.cleared(item.place)
+        failures.cleared(item.place)
         hashed.append((item, opened))
         if len(hashed) == _AT_ONCE:
             full = hashed[:]
@@ -74,8 +74,8 @@ async def hash_there(
         reader,
         requests,
         take,
-        failed=lambda item, reason: troubles.failed(item.place, reason),
-        stuck=lambda item, error: troubles.stuck(item.place, str(error)),
+        failed=lambda item, reason: failures.failed(item.place, reason),
+        stuck=lambda item, error: failures.stuck(item.place, str(error)),
     )
     if hashed:
         await conclude(hashed)
@@ -95,14 +95,14 @@ async def _conclude(context: Context, hashed: Hashed) -> None:
                 record = replace(item.record, target=path)
                 if knowledge.holder(path) != record:
                     continue  # the next plan handles it
-                if item.asked_by is not None and opened.verified is not None:
-                    knowledge.learn_hash(item.asked_by, item.place, item.source.version, opened.verified, record)
+                if item.requested_by is not None and opened.verified is not None:
+                    knowledge.add_hash(item.requested_by, item.place, item.source.version, opened.verified, record)
                 elif opened.verified == record.sha256:
                     same.append(replace(record, version=item.source.version, differs=None))
                     if record.version.mtime_ns != item.source.version.mtime_ns:
                         context.changes.touch([record.experiment])  # the manifest has the time
                 else:
-                    knowledge.learn_file(replace(record, differs=item.source.version))
+                    knowledge.add_file(replace(record, differs=item.source.version))
             await context.catalogue.save_files(same)
 
 
@@ -126,12 +126,12 @@ class Copying:
         that they must be discarded. Raise what `content_hash` raises, `DiskFull` and `HaltedForSafety`.
         """
         here = self._here(file)
-        told = await content_hash() if here else None
-        if told is None:
+        reported = await content_hash() if here else None
+        if reported is None:
             return True
         for record in self._here(file):
-            if record.sha256 == told and await self._copied(record, staged):
-                if staged.hexdigest != told:
+            if record.sha256 == reported and await self._copied(record, staged):
+                if staged.hexdigest != reported:
                     return False  # the local file is damaged
                 log = get_logger().bind(host=self._host.name, bytes=staged.size)
                 log.info(Event.FILE_COPIED, path=file.targets[0].path, old=record.target, remote=file.source.place)

@@ -28,7 +28,7 @@ from harvestd.harvest.sync import Broadcast
 from harvestd.harvest.transfer.download import ReadMismatch, RestartDownload, SegmentedDownload
 from harvestd.harvest.transfer.pool import ConnectionPool
 from harvestd.harvest.transfer.publish import inspected, reason_to_doubt
-from harvestd.harvest.transfer.reading import Answer, read_each
+from harvestd.harvest.transfer.reading import ReadAnswer, read_each
 from harvestd.harvest.transfer.rehash import Copying
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import FetchFile
@@ -48,17 +48,17 @@ class Parts:
     """Stages parts; the caller closes everything in `staged`, in every case."""
 
     def __init__(
-        self, root: DataRoot, staged: dict[FetchFile, Staged], bandwidth: Bandwidth, came: Callable[[int], None]
+        self, root: DataRoot, staged: dict[FetchFile, Staged], bandwidth: Bandwidth, on_received: Callable[[int], None]
     ) -> None:
-        """`came` is called with the number of bytes received, as they arrive."""
+        """`on_received` is called with the number of bytes received, as they arrive."""
         self._root = root
         self._bandwidth = bandwidth
         self._staged = staged
-        self._came = came
+        self._on_received = on_received
 
     async def bring(self, files: Sequence[FetchFile], lanes: ConnectionPool) -> None:
         """Stage all of `files`. Raise `ReadMismatch`, `Retry` when the link is lost, `HaltedForSafety`."""
-        async with lanes.lent() as lane:
+        async with lanes.acquire() as lane:
             await self._read(files, lane.reader)
 
     async def _read(self, files: Sequence[FetchFile], reader: Reader) -> None:
@@ -66,10 +66,10 @@ class Parts:
         await read_each(reader, requests, self._take, _failed, _stuck, self._received)
 
     async def _received(self, size: int) -> None:
-        self._came(size)
+        self._on_received(size)
         await self._bandwidth.spend(size)
 
-    async def _take(self, file: FetchFile, answer: Answer) -> None:
+    async def _take(self, file: FetchFile, answer: ReadAnswer) -> None:
         opened, closed, content = answer.opened, answer.closed, answer.content
         doubt: str | None = "no answer"
         if opened is not None:
@@ -102,7 +102,7 @@ def _stuck(_file: FetchFile, error: Stuck) -> None:
 JOURNAL = 64 * 1024 * 1024
 JOURNAL_EVERY = 2.0
 """Bytes, or seconds, after which a transfer is synced and journalled: the most that a crash may cost."""
-_LAST_WORDS = 2.0
+_LAST_MESSAGES = 2.0
 """Seconds for syncing a partial file when the process ends."""
 
 
@@ -119,13 +119,13 @@ class ResumeJournal:
         """Transfers whose source vanished in the last scan, while the same version is shown at another path."""
 
     async def bring(
-        self, file: FetchFile, lanes: ConnectionPool, came: Callable[[int], None], landed: Callable[[int], None]
+        self, file: FetchFile, lanes: ConnectionPool, on_received: Callable[[int], None], landed: Callable[[int], None]
     ) -> Staged:
         """Return the whole file in staging; the caller must close it.
 
-        `came` is called with the bytes that are received, `landed` with those that are copied from a local file. On any
-        error the partial file is journalled and closed, to be resumed. Raise `Doubtful`, `Retry` when the links are
-        lost, `HaltedForSafety` when the disk fails.
+        `on_received` is called with the bytes that are received, `landed` with those that are copied from a local file.
+        On any error the partial file is journalled and closed, to be resumed. Raise `Doubtful`, `Retry` when the links
+        are lost, `HaltedForSafety` when the disk fails.
         """
         name = self._name(file.source.place, file.source.version)
         synced = await self._synced(file, name)
@@ -133,7 +133,7 @@ class ResumeJournal:
         journal = _Journal(self._context.catalogue, Transfer(name, self._storage, file.source.place, staged.size))
         whole = False
         try:
-            arriving = SegmentedDownload(file, staged, lanes, self._context.budgets.bandwidth, came)
+            arriving = SegmentedDownload(file, staged, lanes, self._context.budgets.bandwidth, on_received)
             if not staged.size and file.source.version.size:
                 is_good = await self._copying.copy(file, staged, arriving.content_hash)
                 landed(staged.size if is_good else 0)
@@ -143,7 +143,7 @@ class ResumeJournal:
                 staged.discard()
                 staged = await anyio.to_thread.run_sync(self._root.stage, name)
                 journal.last = replace(journal.last, synced=0)
-                arriving = SegmentedDownload(file, staged, lanes, self._context.budgets.bandwidth, came)
+                arriving = SegmentedDownload(file, staged, lanes, self._context.budgets.bandwidth, on_received)
             self._context.monitor.resumed(self._host.name, staged.size)
             with unwrapped():
                 async with anyio.create_task_group() as tasks:
@@ -157,7 +157,7 @@ class ResumeJournal:
             raise
         finally:
             try:
-                with anyio.move_on_after(_LAST_WORDS, shield=True):
+                with anyio.move_on_after(_LAST_MESSAGES, shield=True):
                     await journal.write(staged)
             except HaltedForSafety:
                 staged.discard()

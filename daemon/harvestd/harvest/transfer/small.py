@@ -54,7 +54,7 @@ class _Collected(Struct):
     def is_whole(self) -> bool:
         return self.doubt is None and len(self.contents) == len(self.group.files)
 
-    def take(self, file: FetchFile, opened: Version, closed: Version, content: bytes, told: str | None) -> None:
+    def take(self, file: FetchFile, opened: Version, closed: Version, content: bytes, reported: str | None) -> None:
         """Add the next file's content, or set the reason why the group can't be published."""
         doubt = reason_to_doubt(file, opened, closed, content[:HEAD_BYTES])
         if doubt is None and len(content) != file.source.version.size:
@@ -62,7 +62,7 @@ class _Collected(Struct):
         if doubt is not None:
             self.doubt = f"{file.source.path.name}: {doubt}"
             return
-        self.contents.append((content, told))
+        self.contents.append((content, reported))
 
 
 class _Slice(Struct):
@@ -128,13 +128,13 @@ class SmallFileFetcher:
     """Fetches the small groups of one host."""
 
     def __init__(
-        self, host: Host, context: Context, root: DataRoot, publisher: Publisher, troubles: FailureTracker
+        self, host: Host, context: Context, root: DataRoot, publisher: Publisher, failures: FailureTracker
     ) -> None:
         self._host = host
         self._context = context
         self._root = root
         self._publisher = publisher
-        self._troubles = troubles
+        self._failures = failures
 
     async def fetch(
         self, groups: Sequence[FetchGroup], reader: Reader, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED
@@ -202,7 +202,7 @@ class SmallFileFetcher:
                         collected = None
                     group, file = next(waiting, (group, file))
         except Stuck as e:
-            self._troubles.stuck(group.place, f"{file.source.path.name}: {e}")
+            self._failures.stuck(group.place, f"{file.source.path.name}: {e}")
             batches.drop(collected)
 
     async def _moved(self, size: int) -> None:
@@ -215,7 +215,7 @@ class SmallFileFetcher:
         if collected.is_whole:
             await batches.add(collected)
         else:
-            self._troubles.failed(place, collected.doubt or "not all of it came")
+            self._failures.failed(place, collected.doubt or "not all of it came")
             batches.free(collected.group)
 
     async def _publish(self, receive: MemoryObjectReceiveStream[list[_Collected]], batches: _Batches) -> None:
@@ -246,9 +246,9 @@ class SmallFileFetcher:
         batches.free(collected.group)
         collected.contents.clear()
         if collected.doubt is None:
-            self._troubles.cleared(collected.group.place)
+            self._failures.cleared(collected.group.place)
         else:
-            self._troubles.failed(collected.group.place, collected.doubt)
+            self._failures.failed(collected.group.place, collected.doubt)
 
     def _stage(self, slices: Sequence[_Slice]) -> list[StagedGroup]:
         made: list[Staged] = []
@@ -268,12 +268,12 @@ class SmallFileFetcher:
         if len(group.files) < len(contents):
             by_source = {file.source: content for file, content in zip(collected.group.files, contents, strict=True)}
             contents = [by_source[file.source] for file in group.files]
-        for file, (content, told) in zip(group.files, contents, strict=True):
+        for file, (content, reported) in zip(group.files, contents, strict=True):
             copies = tuple(self._root.stage_whole(content) for _ in file.targets)
             made += copies
             files.append(StagedFile(file, copies))
             doubt = inspect(file, copies[0])
-            if told is not None and copies[0].hexdigest != told:
+            if reported is not None and copies[0].hexdigest != reported:
                 doubt = "its hash is not the one that the box told"
             if doubt is not None:
                 collected.doubt = f"{file.source.path.name}: {doubt}"
@@ -282,8 +282,8 @@ class SmallFileFetcher:
                 return None
         self._context.evals.arrived(
             [
-                (staged.file.source, content, told or staged.copies[0].hexdigest)
-                for staged, (content, told) in zip(files, contents, strict=True)
+                (staged.file.source, content, reported or staged.copies[0].hexdigest)
+                for staged, (content, reported) in zip(files, contents, strict=True)
             ]
         )
         return StagedGroup(group, tuple(files), collected.started, is_last=part.is_last)

@@ -25,7 +25,7 @@ from harvestd.harvest.host.failures import FailureTracker
 from harvestd.harvest.host.health import RunProgress, StallDetector
 from harvestd.harvest.transfer.open_files import OpenFiles
 from harvestd.harvest.transfer.publish import Refusals
-from harvestd.harvest.transfer.reading import Answer, read_each
+from harvestd.harvest.transfer.reading import ReadAnswer, read_each
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Follow
 from harvestd.planning.records import FileRecord
@@ -59,13 +59,13 @@ class LogTailer:
         host: Host,
         context: Context,
         root: DataRoot,
-        troubles: FailureTracker,
+        failures: FailureTracker,
         refused: Refusals,
         stalling: StallDetector,
     ) -> None:
         self._host = host
         self._context = context
-        self._troubles = troubles
+        self._failures = failures
         self._refused = refused
         self._files = OpenFiles(root, context.budgets.descriptors)
         self._verified: set[LocalPath] = set()
@@ -94,7 +94,7 @@ class LogTailer:
         """Take one step with each file; return those that need another step, with their new records."""
         further: list[Follow] = []
 
-        async def take(item: tuple[Follow, GrowingFile | None], answer: Answer) -> None:
+        async def take(item: tuple[Follow, GrowingFile | None], answer: ReadAnswer) -> None:
             more = await self._take(*item, answer.content, answer.opened, answer.closed)
             if more is not None:
                 further.append(more)
@@ -103,8 +103,8 @@ class LogTailer:
             reader,
             [(item, self._request(*item)) for item in await self._here(follows)],
             take,
-            failed=lambda item, reason: self._troubles.delayed(item[0].place, reason),
-            stuck=lambda item, error: self._troubles.stuck(item[0].place, str(error)),
+            failed=lambda item, reason: self._failures.delayed(item[0].place, reason),
+            stuck=lambda item, error: self._failures.stuck(item[0].place, str(error)),
             received=self._received,
         )
         return further
@@ -198,11 +198,11 @@ class LogTailer:
                 return None
             return self._further(follow, await self._start_over(follow, str(e)))
         if content is None or record is None:
-            self._troubles.failed(follow.place, "its hash is not the one that the box told")
+            self._failures.failed(follow.place, "its hash is not the one that the box told")
             return None
         self._verified.add(follow.target.path)
-        self._troubles.cleared(follow.place)
-        await self._stepping.heard(record, content, part.end.version)
+        self._failures.cleared(follow.place)
+        await self._stepping.record_lines(record, content, part.end.version)
         if content:
             self.bytes += len(content)
             self.files.add(record.target)

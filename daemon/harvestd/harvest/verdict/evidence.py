@@ -24,16 +24,16 @@ from harvestd.harvest.host.observer import Observer
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
 from harvestd.planning.records import FileRecord
-from harvestd.planning.run_status import Life
+from harvestd.planning.run_status import Liveness
 from harvestd.remote.api import Box
 from harvestd.safety.accounting import not_here, storages_of
 from harvestd.safety.inputs import (
     Damaged,
     DirectoryMemo,
     Evidence,
-    Look,
     NotHere,
     RunState,
+    ScanEvidence,
     renumbered,
     renumbered_roots,
     run_state,
@@ -46,7 +46,7 @@ from harvestd.store.root import DataRoot
 _LATELY: Final = timedelta(days=1)
 """Files outside the roots that changed in this time are a loss; `verdict.idle_for` is used if it is longer."""
 
-Looked = Callable[[], Awaitable[Plan]]
+ScanAll = Callable[[], Awaitable[Plan]]
 """Makes a full scan, in the host's own task."""
 
 
@@ -69,10 +69,10 @@ class EvidenceCollector:
         """Return the evidence of the last scan alone, which can never make a host safe."""
         seen, snapshot = self._last()
         await self._note_devices(seen, snapshot, {})
-        evidence = partial(self._evidence, plan, transfers, self._observer.known_life, hoping=0.0)
+        evidence = partial(self._evidence, plan, transfers, self._observer.known_liveness, hoping=0.0)
         return await self._observer.lease.evaluated(evidence)
 
-    async def whole(self, look: Looked, transfers: Callable[[], int]) -> Evidence:
+    async def whole(self, scan_all: ScanAll, transfers: Callable[[], int]) -> Evidence:
         """Return the complete, present evidence. Raise `Retry` and `HostQuarantined` as a scan does."""
         context = self._context
         await context.requests.take()
@@ -80,12 +80,12 @@ class EvidenceCollector:
         circumstances = await self._box.circumstances(max(_LATELY, rules.idle_for))
         circumstances = circumstances.without(rules.ignore_programs)
         self._root_devices = circumstances.devices
-        life = await self._observer.life()
+        liveness = await self._observer.liveness()
         damaged = await self._damaged()
         # Resolving links may take long, and the scan must be the newest evidence.
         before = self._links()
         targets = await self._box.link_targets(before) if before else {}
-        await look()
+        await scan_all()
         seen, snapshot = self._last()
         links = self._links()
         new = [link for link in links if link not in before]
@@ -95,12 +95,12 @@ class EvidenceCollector:
 
         def concluded() -> tuple[Evidence, Plan, tuple[NotHere, ...], tuple[Loss, ...]]:
             plan, missing, losses = self._missing(seen)
-            return self._evidence(plan, transfers(), life, hoping=None), plan, missing, losses
+            return self._evidence(plan, transfers(), liveness, hoping=None), plan, missing, losses
 
         evidence, plan, missing, losses = await self._observer.lease.evaluated(concluded)
         return replace(
             evidence,
-            look=self._look(plan, snapshot, whole=True),
+            scan=self._scan_evidence(plan, snapshot, whole=True),
             circumstances=circumstances,
             damaged=damaged,
             not_here=missing,
@@ -128,22 +128,22 @@ class EvidenceCollector:
             raise RuntimeError("nothing was looked at yet")
         return seen, snapshot
 
-    def _look(self, plan: Plan, snapshot: Snapshot, *, whole: bool) -> Look:
+    def _scan_evidence(self, plan: Plan, snapshot: Snapshot, *, whole: bool) -> ScanEvidence:
         # Counted from the end of the scan: one that takes minutes on a slow file system would otherwise never be fresh.
         age = max(0.0, time.monotonic() - self._observer.scanned - self._observer.scan_took)
         waived = waived_places(snapshot.listings, self._context.selection)
-        return Look(snapshot.listings, plan, age, whole=whole, rejected=snapshot.rejected, waived=waived)
+        return ScanEvidence(snapshot.listings, plan, age, whole=whole, rejected=snapshot.rejected, waived=waived)
 
-    def _evidence(self, plan: Plan, transfers: int, life: Life, *, hoping: float | None) -> Evidence:
+    def _evidence(self, plan: Plan, transfers: int, liveness: Liveness, *, hoping: float | None) -> Evidence:
         """Return the evidence of the last scan and of the records; `hoping`: see `_state`."""
         seen, snapshot = self._last()
         settings = self._context.settings
-        runs = [(run, self._state(run, life, hoping)) for run in seen.runs if run.config is not None]
+        runs = [(run, self._state(run, liveness, hoping)) for run in seen.runs if run.config is not None]
         through = self._through(seen, snapshot)
         others = [run for run, state in runs if state.elsewhere] if through else []
         return Evidence(
             connected=True,
-            look=self._look(plan, snapshot, whole=False),
+            scan=self._scan_evidence(plan, snapshot, whole=False),
             roots=settings.remote_for(self._host).roots,
             devices=self._devices or {},
             seen=self._was_seen(seen, [state for _, state in runs]),
@@ -157,19 +157,19 @@ class EvidenceCollector:
             accepted=accepted(self._context),
         )
 
-    def _state(self, run: RunDir, life: Life, hoping: float | None) -> RunState:
+    def _state(self, run: RunDir, liveness: Liveness, hoping: float | None) -> RunState:
         """Return the state of a run.
 
         `hoping`: the seconds left to a run of which only its processes could prove the end, and which were not queried.
         """
         record = self._context.catalogue.knowledge.run_at(self._storage, run.place)
-        state = run_state(run, record, self._host.name, life, self._observer.sightings, time.monotonic(), hoping)
+        state = run_state(run, record, self._host.name, liveness, self._observer.sightings, time.monotonic(), hoping)
         writer = self._context.fleet.machines.writing(run.writer, self._host)
         return replace(state, elsewhere=writer is not None and self._context.storage_of(writer.host) == self._storage)
 
     def _failing(self) -> dict[str, str]:
-        troubles, lasting = self._observer.troubles, self._observer.troubles.lasting()
-        return {place: found.reason for place, found in troubles.all().items() if place in lasting}
+        failures, lasting = self._observer.failures, self._observer.failures.lasting()
+        return {place: found.reason for place, found in failures.all().items() if place in lasting}
 
     def _was_seen(self, seen: ScanResult, states: list[RunState]) -> bool:
         """Return whether a run or eval was ever seen on this host that is not certainly another host's."""
@@ -206,12 +206,12 @@ class EvidenceCollector:
         if storage is None or not own or leads_elsewhere(snapshot.listings, self._root_devices):
             return None
         connected = context.states.connected(storage)
-        for outlook in sorted(context.states.outlooks(), key=lambda each: each.host.identity):
-            other = outlook.host
+        for last_scan in sorted(context.states.last_scans(), key=lambda each: each.host.identity):
+            other = last_scan.host
             if other.identity not in connected or other.name in context.fleet.ending:
                 continue
-            fresh = outlook.is_fresh(time.monotonic(), context.settings.poll.interval.total_seconds())
-            if other.identity != self._host.identity and fresh and own <= _places(outlook.seen):
+            fresh = last_scan.is_fresh(time.monotonic(), context.settings.poll.interval.total_seconds())
+            if other.identity != self._host.identity and fresh and own <= _places(last_scan.seen):
                 return other.name
         return None
 

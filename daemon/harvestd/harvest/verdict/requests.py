@@ -35,19 +35,19 @@ _MARGIN: Final = 30.0
 """Seconds for noticing a request, and for recording the answer."""
 
 
-def to_connect(connect_timeout: timedelta, limits: Limits) -> float:
+def connect_seconds(connect_timeout: timedelta, limits: Limits) -> float:
     """Return the seconds until a host is connected and read, or is known not to be."""
     return _WAYS * connect_timeout.total_seconds() + limits.answer_time.total_seconds()
 
 
-def to_judge(limits: Limits) -> float:
+def verdict_seconds(limits: Limits) -> float:
     """Return the seconds for a full verdict on a connected host."""
     return _BEGINNING + _QUESTIONS * limits.inspect_time.total_seconds() + limits.scan_time.total_seconds()
 
 
-def to_answer(connect_timeout: timedelta, limits: Limits) -> float:
+def answer_seconds(connect_timeout: timedelta, limits: Limits) -> float:
     """Return the seconds after which the daemon has answered a request for a verdict, whatever the host does."""
-    return to_connect(connect_timeout, limits) + to_judge(limits) + _MARGIN
+    return connect_seconds(connect_timeout, limits) + verdict_seconds(limits) + _MARGIN
 
 
 _KEEP_EVERY = 1.0
@@ -71,7 +71,7 @@ class Verdicts:
         await self._context.catalogue_opened.wait()
         async with anyio.create_task_group() as tasks:
             while True:
-                asked_before = self._context.requests.judging.version
+                requested_before = self._context.requests.verdict_requested.version
                 for request in self._context.catalogue.knowledge.open_requests():
                     if request.kind is RequestKind.JUDGE and request.id not in self._answering:
                         self._answering.add(request.id)
@@ -79,7 +79,7 @@ class Verdicts:
                 with self._context.service_failures.containing("verdicts"):
                     await self._keep(self._due())
                 with anyio.move_on_after(_KEEP_EVERY):
-                    await self._context.requests.judging.wait(asked_before)
+                    await self._context.requests.verdict_requested.wait(requested_before)
 
     async def _answer(self, request: Request) -> None:
         outcome = f"{REFUSED}it failed, and the daemon's events say how"
@@ -96,10 +96,10 @@ class Verdicts:
         host = self._host_of(identity)
         if host is None:
             return f"{REFUSED}no inventory lists it any more"
-        await self._await_first_look(host)
-        from harvestd.harvest.verdict.service import judged  # noqa: PLC0415  (imported by the fleet)
+        await self._wait_for_first_scan(host)
+        from harvestd.harvest.verdict.service import full_verdict  # noqa: PLC0415  (imported by the fleet)
 
-        verdict = await judged(host, self._context)
+        verdict = await full_verdict(host, self._context)
         if self._record(identity) is None:
             # Nothing would be stored, and the requester would read a verdict from long before.
             return f"{REFUSED}it went while it was looked at"
@@ -107,15 +107,15 @@ class Verdicts:
             return str(verdict.answer)
         return f"{REFUSED}there is no room to write the verdict down"
 
-    async def _await_first_look(self, host: Host) -> None:
+    async def _wait_for_first_scan(self, host: Host) -> None:
         """Wait until a host that may be connecting is connected, or failed: before that its state is unknown.
 
         If its last attempt failed, the reason is known already.
         """
         context = self._context
         state = context.states.of(host.identity)
-        with anyio.move_on_after(to_connect(context.target_of(host).connect_timeout, context.limits)):
-            while state.judging is None and state.verdict is None and state.unreadable is None:
+        with anyio.move_on_after(connect_seconds(context.target_of(host).connect_timeout, context.limits)):
+            while state.verdict_service is None and state.verdict is None and state.unreadable is None:
                 await context.signals.scanned.rung()
 
     def _due(self) -> list[str]:
@@ -125,11 +125,11 @@ class Verdicts:
         """
         due, anew, is_old = [], [], False
         for identity in self._context.states.identities():
-            judged = self._context.states.of(identity).verdict
-            if judged is None:
+            timed = self._context.states.of(identity).verdict
+            if timed is None:
                 continue
             kept, host = self._kept.get(identity), self._host_of(identity)
-            if kept is not None and host is not None and kept.judged_at == judged.at:
+            if kept is not None and host is not None and kept.judged_at == timed.at:
                 if kept.cents_per_hour != host.cents_per_hour:
                     due.append(identity)
                 continue
@@ -153,10 +153,10 @@ class Verdicts:
         return False
 
     def _record(self, identity: str) -> VerdictRecord | None:
-        host, judged = self._host_of(identity), self._context.states.of(identity).verdict
-        if host is None or judged is None:
+        host, timed = self._host_of(identity), self._context.states.of(identity).verdict
+        if host is None or timed is None:
             return None
-        return judged.record_of(host)
+        return timed.record_of(host)
 
 
 def _lasting(record: VerdictRecord) -> tuple[Verdict, bool, int | None]:

@@ -21,12 +21,12 @@ from harvestd.harvest.host.observer import Observer
 from harvestd.harvest.state import Judged
 from harvestd.harvest.sync import Broadcast
 from harvestd.harvest.verdict import requests
-from harvestd.harvest.verdict.evidence import EvidenceCollector, Looked, accepted
+from harvestd.harvest.verdict.evidence import EvidenceCollector, ScanAll, accepted
 from harvestd.inventory.host import Host
 from harvestd.planning.plan import Plan
 from harvestd.safety.check import judge
 from harvestd.safety.inputs import Evidence
-from harvestd.safety.verdict import Answer, Loss, Reason, ReasonKind, Verdict, document_of
+from harvestd.safety.verdict import Loss, Reason, ReasonKind, Verdict, VerdictAnswer, document_of
 from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
@@ -44,7 +44,7 @@ _UNSEEN: Final = frozenset({ReasonKind.NOT_LOOKED_AT, ReasonKind.RUNNING})
 """Reasons that a full verdict may remove: a cheap one does not query which runs still have a process."""
 
 
-class Question:
+class VerdictRequest:
     """A pending request for a verdict."""
 
     def __init__(self) -> None:
@@ -73,81 +73,81 @@ class VerdictService:
         self._context = context
         self._gathering = gathering
         self._transfers = transfers
-        self._questions: list[Question] = []
+        self._requests: list[VerdictRequest] = []
         self._rung = Broadcast()
         self._due = 0.0
         """When a full verdict may be made without a request, in monotonic seconds."""
 
-    async def ask(self) -> Verdict:
+    async def request(self) -> Verdict:
         """Request a full verdict, and return it."""
-        question = Question()
-        self._questions.append(question)
+        request = VerdictRequest()
+        self._requests.append(request)
         self._rung.ring()
-        return await question.answered()
+        return await request.answered()
 
-    async def asked(self) -> None:
+    async def requested(self) -> None:
         """Return once a verdict is requested."""
-        if not self._questions:
+        if not self._requests:
             await self._rung.rung()
 
-    async def before_work(self, plan: Plan, look: Looked) -> None:
+    async def before_work(self, plan: Plan, scan_all: ScanAll) -> None:
         """Answer requests, and withdraw a safe verdict that this scan contradicts, before the work begins.
 
         The work may take long. Raise as a scan does.
         """
         await self._gathering.recognise()
-        if self._questions:
-            await self.answer(look)
-        elif self._stands_safe():
+        if self._requests:
+            await self.answer(scan_all)
+        elif self._is_safe():
             evidence = await self._gathering.cheap(plan, self._transfers())
             verdict = judge(evidence)
-            if not _only_needs_a_look(verdict):
+            if not _needs_full_scan(verdict):
                 record(self._host, self._context, verdict, evidence.still_since)
 
-    def _stands_safe(self) -> bool:
+    def _is_safe(self) -> bool:
         newest = self._context.states.of(self._host.identity).verdict
-        return newest is not None and newest.verdict.answer is not Answer.NOT_SAFE
+        return newest is not None and newest.verdict.answer is not VerdictAnswer.NOT_SAFE
 
-    async def consider(self, plan: Plan, look: Looked) -> None:
-        """Update the verdict by the scan that gave `plan`; make a full one, with `look`, if it is due.
+    async def consider(self, plan: Plan, scan_all: ScanAll) -> None:
+        """Update the verdict by the scan that gave `plan`; make a full one, with `scan_all`, if it is due.
 
         Raise as a scan does.
         """
         evidence = await self._gathering.cheap(plan, self._transfers())
         verdict = judge(evidence)
-        if self._questions or (_only_needs_a_look(verdict) and time.monotonic() >= self._due):
-            await self.answer(look)
-        elif not _only_needs_a_look(verdict):
+        if self._requests or (_needs_full_scan(verdict) and time.monotonic() >= self._due):
+            await self.answer(scan_all)
+        elif not _needs_full_scan(verdict):
             record(self._host, self._context, verdict, evidence.still_since)
 
-    async def answer(self, look: Looked) -> None:
-        """Make a full verdict, with `look`; answer the requests and record it. Raise as a scan does."""
-        asked, began = tuple(self._questions), time.monotonic()
-        evidence = await self._gathering.whole(look, self._transfers)
+    async def answer(self, scan_all: ScanAll) -> None:
+        """Make a full verdict, with `scan_all`; answer the requests and record it. Raise as a scan does."""
+        requested, began = tuple(self._requests), time.monotonic()
+        evidence = await self._gathering.whole(scan_all, self._transfers)
         verdict = judge(evidence)
         took = time.monotonic() - began
         least = min(_AT_LEAST, max(1.0, evidence.idle_for))
         self._due = time.monotonic() + max(least, min(_AT_MOST, _SHARE * took))
         record(self._host, self._context, verdict, evidence.still_since)
-        for question in asked:
-            self._questions.remove(question)
-            question.answer(verdict)
+        for request in requested:
+            self._requests.remove(request)
+            request.answer(verdict)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Register for verdict requests for the body; on exit, answer pending requests with "not watched"."""
-        self._context.states.of(self._host.identity).judging = self
+        self._context.states.of(self._host.identity).verdict_service = self
         try:
             yield
         finally:
-            self._context.states.of(self._host.identity).judging = None
+            self._context.states.of(self._host.identity).verdict_service = None
             verdict = not_watched(self._context, self._host.identity)
             record(self._host, self._context, verdict)
-            while self._questions:
-                self._questions.pop().answer(verdict)
+            while self._requests:
+                self._requests.pop().answer(verdict)
 
 
-def _only_needs_a_look(verdict: Verdict) -> bool:
+def _needs_full_scan(verdict: Verdict) -> bool:
     """Return whether the only objections of a cheap verdict are those that a full one may remove."""
     return all(reason.kind in _UNSEEN and reason.seconds == 0.0 for reason in verdict.reasons)
 
@@ -184,29 +184,29 @@ def _shown(loss: Loss) -> str:
     return f"{loss.kind}: {loss.what} ({size})"
 
 
-async def judged(host: Host, context: Context) -> Verdict:
+async def full_verdict(host: Host, context: Context) -> Verdict:
     """Make a full scan of a host, connected or not, and return its verdict, which is also stored in its `HostState`.
 
-    A host that is not being watched is not safe, nor is one that can't be scanned within `requests.to_judge`.
+    A host that is not being watched is not safe, nor is one that can't be scanned within `requests.verdict_seconds`.
     """
-    judging = context.states.of(host.identity).judging
-    if judging is None:
+    service = context.states.of(host.identity).verdict_service
+    if service is None:
         verdict = not_watched(context, host.identity)
     else:
-        seconds = requests.to_judge(context.limits)
+        seconds = requests.verdict_seconds(context.limits)
         with anyio.move_on_after(seconds):
-            return await judging.ask()
+            return await service.request()
         detail = (
             f"no whole scan came to an end within {seconds:.0f} s; limits.scan_time says how long one may take, and "
             "limits.inspect_time how long what is asked beside it"
         )
         why = Reason(ReasonKind.NOT_LOOKED_AT, detail)
-        verdict = Verdict(Answer.NOT_SAFE, (why,), accepted=accepted(context))
+        verdict = Verdict(VerdictAnswer.NOT_SAFE, (why,), accepted=accepted(context))
     record(host, context, verdict)
     return verdict
 
 
-async def judged_alone(host: Host, context: Context, root: DataRoot) -> Verdict:
+async def verdict_without_daemon(host: Host, context: Context, root: DataRoot) -> Verdict:
     """Connect to a host that is not watched, scan it once, and return the verdict: never safe, but with all reasons.
 
     Fetches nothing. Raise `Retry` and `HostQuarantined` if the host can't be read.

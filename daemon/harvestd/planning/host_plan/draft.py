@@ -8,36 +8,36 @@ from harvestd.convention.scan.completeness import FORMED, INDEX, is_final, unsea
 from harvestd.convention.scan.model import EvalDir, Group, LeftOut, RunDir, Wanted
 from harvestd.convention.scan.snapshot import Version
 from harvestd.convention.structs import Immutable
-from harvestd.planning.destinations import Home
+from harvestd.planning.destinations import Destination
 from harvestd.planning.diff import Targets
-from harvestd.planning.host_plan.situation import Asking, Situation, by_hand
+from harvestd.planning.host_plan.situation import RequestCounts, Situation, by_hand
 from harvestd.planning.left_behind import hindered, rest
 from harvestd.planning.plan import FetchFile, FetchGroup, Follow, Link, Plan, Removal, Target, UpdateReason, Waiting
 from harvestd.planning.records import FileRecord
 from harvestd.planning.requests import Request
 
-Places = Sequence[tuple[Home, tuple[str, ...]]]
+Places = Sequence[tuple[Destination, tuple[str, ...]]]
 """The local directories of a group, each with the components between it and the group's files."""
 
 
 class Consulted(Mapping[str, Collection[str]]):
     """What other hosts show, by storage; notes whether it was looked up."""
 
-    def __init__(self, showing: Mapping[str, Collection[str]]) -> None:
-        self._showing = showing
+    def __init__(self, connected_storages: Mapping[str, Collection[str]]) -> None:
+        self._connected_storages = connected_storages
         self.was_consulted = False
 
     def __getitem__(self, storage: str) -> Collection[str]:
         self.was_consulted = True
-        return self._showing[storage]
+        return self._connected_storages[storage]
 
     def __iter__(self) -> Iterator[str]:
         self.was_consulted = True
-        return iter(self._showing)
+        return iter(self._connected_storages)
 
     def __len__(self) -> int:
         self.was_consulted = True
-        return len(self._showing)
+        return len(self._connected_storages)
 
 
 class QuietPart(Immutable):
@@ -48,8 +48,8 @@ class QuietPart(Immutable):
     ignored: tuple[str, ...]
     due: float
     """When time alone may change it, in monotonic seconds; infinite: never."""
-    uses_life: bool
-    """Whether it depends on `Situation.life`."""
+    uses_liveness: bool
+    """Whether it depends on `Situation.liveness`."""
 
 
 class Draft:
@@ -57,13 +57,15 @@ class Draft:
 
     def __init__(self, situation: Situation) -> None:
         self.now = situation
-        self.showing = Consulted(situation.showing)
-        self.targets = Targets(situation.host, situation.storage, situation.knowledge, situation.refused, self.showing)
-        self.asking = Asking(situation.knowledge.open_requests())
-        self.uses_life = False
-        """Whether the part of the present directory depends on `Situation.life`."""
+        self.connected_storages = Consulted(situation.connected_storages)
+        self.targets = Targets(
+            situation.host, situation.storage, situation.knowledge, situation.refused, self.connected_storages
+        )
+        self.counts = RequestCounts(situation.knowledge.open_requests())
+        self.uses_liveness = False
+        """Whether the part of the present directory depends on `Situation.liveness`."""
         self._due = math.inf
-        self._asks_for_life = False
+        self._needs_liveness = False
         self._groups: list[FetchGroup] = []
         self._follows: list[Follow] = []
         self._links: list[Link] = []
@@ -78,7 +80,7 @@ class Draft:
 
     def begin(self) -> None:
         """Begin the part of a directory."""
-        self.showing.was_consulted = self.uses_life = False
+        self.connected_storages.was_consulted = self.uses_liveness = False
         self._due = math.inf
         self._began = self._work(), len(self._ignored)
 
@@ -87,9 +89,9 @@ class Draft:
         left_out = tuple((experiment, tuple(found)) for experiment, found in self.targets.left_out.items() if found)
         self.targets.left_out.clear()
         work, ignored = self._began
-        part = QuietPart(left_out, tuple(self._ignored[ignored:]), self._due, self.uses_life)
+        part = QuietPart(left_out, tuple(self._ignored[ignored:]), self._due, self.uses_liveness)
         self._add_left_out(part)
-        return None if self._work() != work or self.showing.was_consulted else part
+        return None if self._work() != work or self.connected_storages.was_consulted else part
 
     def reuse(self, part: QuietPart) -> None:
         """Add the part of a directory from an earlier plan."""
@@ -104,7 +106,7 @@ class Draft:
         """Return how much was planned that has to be planned again at the next scan, whatever changed."""
         lists = (self._groups, self._follows, self._links, self._removals, self._remarks, self._waiting)
         compared = len(self.targets.checks) + len(self.targets.refiles) + len(self.targets.refusals)
-        return sum([len(each) for each in lists]) + compared + self.asking.shown + self._hindered + self._asks_for_life
+        return sum([len(each) for each in lists]) + compared + self.counts.shown + self._hindered + self._needs_liveness
 
     def collected(self, strangers: Sequence[LeftOut]) -> Plan:
         """Return the plan; `strangers`: what belongs to no run or eval."""
@@ -122,17 +124,17 @@ class Draft:
             waiting=tuple(self._waiting),
             left_out=left_out,
             ignored=tuple(self._ignored),
-            asked=self.asking.collected(),
-            asks_for_life=self._asks_for_life,
+            request_states=self.counts.collected(),
+            needs_liveness=self._needs_liveness,
         )
 
     def due_in(self, seconds: float) -> None:
         """Note that time alone may change the part of the present directory after `seconds`."""
         self._due = min(self._due, self.now.now + seconds)
 
-    def ask_for_life(self) -> None:
+    def require_liveness(self) -> None:
         """Note that the plan depends on processes that must be queried."""
-        self._asks_for_life = True
+        self._needs_liveness = True
 
     def wait(self, waiting: Waiting) -> None:
         """Add something that can't be fetched yet."""
@@ -166,7 +168,7 @@ class Draft:
         self._ignored.append(directory.place)
         self.leave_out(experiment, [rest(directory, request.reason, self.now.storage, self.now.knowledge)])
 
-    def plan_asked(self, group: Group, requests: Sequence[Request], places: Places) -> None:
+    def plan_requested(self, group: Group, requests: Sequence[Request], places: Places) -> None:
         """Plan a group that only a request wants; the reason is that of the first of the requests (at least one)."""
         coming = self.plan_group(by_hand(group, requests[0]), places, not_before=Value.BY_HAND)
         self.count(group, requests, coming)
@@ -176,7 +178,7 @@ class Draft:
         refusals = self.targets.refusals
         for request in requests:
             refused = [refusals[each.source.place] for each in group.members if each.source.place in refusals]
-            self.asking.count(request, group, coming, refused)
+            self.counts.count(request, group, coming, refused)
 
     def plan_group(self, group: Group, places: Places, *, not_before: Value = Value.CONFIG) -> int:
         """Plan a group; return the number of its files that are not local yet and can be fetched."""
@@ -208,30 +210,36 @@ class Draft:
 
     def _targets(self, group: Group, places: Places) -> Sequence[Sequence[Target | None]] | None:
         """Return the targets for each member of a group, by local directory; None while its files are compared."""
-        here = [self.targets.here(group, home, between) for home, between in places]
+        here = [self.targets.here(group, destination, between) for destination, between in places]
         if None not in here:
-            known = [(home, records) for (home, _), records in zip(places, here, strict=True) if records is not None]
+            known = [
+                (destination, records)
+                for (destination, _), records in zip(places, here, strict=True)
+                if records is not None
+            ]
             changed = self.targets.changed
             return [
-                [changed(member.source, records[number], home) for home, records in known]
+                [changed(member.source, records[number], destination) for destination, records in known]
                 for number, member in enumerate(group.members)
             ]
         settled = self._settled(group, places)
         if settled is None:
             return None
         return [
-            [self.targets.sealed(member, home, between + member.rest) for home, between in homes]
-            for member, homes in zip(group.members, settled, strict=True)
+            [self.targets.sealed(member, destination, between + member.rest) for destination, between in destinations]
+            for member, destinations in zip(group.members, settled, strict=True)
         ]
 
     def _settled(self, group: Group, places: Places) -> Sequence[Places] | None:
         """Return the directories for each member of a group; None while its files are compared."""
-        is_joint = any(home.is_joint for home, _ in places)
+        is_joint = any(destination.is_joint for destination, _ in places)
         units = [Group.single(member) for member in group.members] if is_joint else [group]
         settled: list[Places] = []
         for unit in units:
-            found = [(self.targets.home_for(unit, home, between), between) for home, between in places]
-            settled.append([(home, between) for home, between in found if home is not None])
+            found = [
+                (self.targets.destination_for(unit, destination, between), between) for destination, between in places
+            ]
+            settled.append([(destination, between) for destination, between in found if destination is not None])
         if any(len(found) < len(places) for found in settled):
             return None
         return settled if is_joint else settled * len(group.members)
@@ -243,9 +251,9 @@ class Draft:
         above = member.rest[:-1]
         return frozenset(each.rest[-1] for each in group.members if each.rest[:-1] == above)
 
-    def plan_follow(self, wanted: Wanted, home: Home, *, finished: bool) -> None:
+    def plan_follow(self, wanted: Wanted, destination: Destination, *, finished: bool) -> None:
         """Plan a growing file; `finished`: whether its writer is done."""
-        target = self.targets.growing(wanted, home)
+        target = self.targets.growing(wanted, destination)
         if target is None:
             return
         now, source, here = self.now, wanted.source, target.replaces

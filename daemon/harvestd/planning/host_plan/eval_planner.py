@@ -5,11 +5,11 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import RejectedPath
 from harvestd.convention.scan.model import EvalDir, Group, LeftOut
-from harvestd.planning.destinations import Home, Placing, Undecided, named_run
+from harvestd.planning.destinations import Destination, Placing, Undecided, named_run
 from harvestd.planning.host_plan.draft import Draft, Places
 from harvestd.planning.host_plan.run_planner import TAKEN_AWAY
 from harvestd.planning.host_plan.situation import still_left_out
-from harvestd.planning.identity import bringing
+from harvestd.planning.identity import views_to_fetch
 from harvestd.planning.index import ANY_RUN, named
 from harvestd.planning.left_behind import whole
 from harvestd.planning.plan import Waiting
@@ -34,11 +34,11 @@ class EvalPlanner:
         found += [named(name.name)] if name is not None else []
         found += [(self._now.storage, eval_dir.config.place)] if eval_dir.config is not None else []
         try:
-            homes = self._placing.homes(eval_dir, linked)
+            destinations = self._placing.destinations(eval_dir, linked)
         except RejectedPath:
             return tuple(found)
-        for home in () if isinstance(homes, Undecided) else homes:
-            found += [home.experiment, home.directory.parts[0]]
+        for destination in () if isinstance(destinations, Undecided) else destinations:
+            found += [destination.experiment, destination.directory.parts[0]]
         # A copy that was placed by an earlier link or name stays where it is, and counts as local there.
         groups = (*eval_dir.groups, *(each.group for each in eval_dir.on_request))
         places = (member.source.place for group in groups for member in group.members)
@@ -52,36 +52,36 @@ class EvalPlanner:
             self._wait(eval_dir, undecided)
             return
         try:
-            homes = self._placing.homes(eval_dir, self.linked_run(eval_dir))
+            destinations = self._placing.destinations(eval_dir, self.linked_run(eval_dir))
         except RejectedPath as e:
             draft.hinder(eval_dir, None, f"its local path is not valid: {e}")
             return
-        other = self._shown_by_other(eval_dir, homes)
+        other = self._shown_by_other(eval_dir, destinations)
         if other is not None:
             draft.leave_out(other.experiment, [whole(eval_dir, f"the same as on {other.host}, which brings it")])
             return
-        if isinstance(homes, Undecided):
-            self._wait(eval_dir, homes.reason)
+        if isinstance(destinations, Undecided):
+            self._wait(eval_dir, destinations.reason)
             return
-        here = [home for home in homes if not self._knowledge.is_gone(home.experiment)]
+        here = [destination for destination in destinations if not self._knowledge.is_gone(destination.experiment)]
         if not here:
-            draft.hinder(eval_dir, homes[0].experiment, TAKEN_AWAY)
+            draft.hinder(eval_dir, destinations[0].experiment, TAKEN_AWAY)
             return
-        welcome = [home for home in here if not self._knowledge.ignored_in(home.experiment)]
+        welcome = [destination for destination in here if not self._knowledge.ignored_in(destination.experiment)]
         if not welcome:
             ignored = self._knowledge.ignored_in(here[0].experiment)
             if ignored:
                 draft.ignore(eval_dir, here[0].experiment, ignored)
             return
-        self._knowledge.require({home.section for home in welcome})
+        self._knowledge.require({destination.section for destination in welcome})
         contents = eval_dir.contents.groups()
-        asked = self._records_asked(welcome)
+        requested = self._requested_records(welcome)
         leaves = {group.path.parts: group for group in contents.wanted}
         for group in contents.wanted:
             coming = draft.plan_group(group, self._places(eval_dir, _leaf_of(group, leaves), welcome))
             if group.members[0].kind is Kind.RECORDS:
-                draft.count(group, [request for each in asked.values() for request in each], coming)
-        draft.leave_out(welcome[0].experiment, self._plan_asked_records(eval_dir, asked))
+                draft.count(group, [request for each in requested.values() for request in each], coming)
+        draft.leave_out(welcome[0].experiment, self._plan_requested_records(eval_dir, requested))
 
     def linked_run(self, eval_dir: EvalDir) -> str | None:
         """Return the run in the eval_config.yaml of an eval; None if there is none."""
@@ -93,44 +93,51 @@ class EvalPlanner:
     def _wait(self, eval_dir: EvalDir, reason: str) -> None:
         self._draft.wait(Waiting(eval_dir.place, sum(group.size for group in eval_dir.groups), reason, None))
 
-    def _records_asked(self, homes: Iterable[Home]) -> dict[Home, list[Request]]:
+    def _requested_records(self, destinations: Iterable[Destination]) -> dict[Destination, list[Request]]:
         """Return those of the directories for which records were requested, with the requests."""
-        wishes = {home: self._knowledge.wishes_in(home.experiment) for home in homes}
-        found = {home: [each.records for each in wishes[home] if each.records] for home in wishes}
-        return {home: requests for home, requests in found.items() if requests}
+        in_force = {destination: self._knowledge.requests_in(destination.experiment) for destination in destinations}
+        found = {
+            destination: [each.records for each in in_force[destination] if each.records] for destination in in_force
+        }
+        return {destination: requests for destination, requests in found.items() if requests}
 
-    def _plan_asked_records(self, eval_dir: EvalDir, asked: Mapping[Home, Sequence[Request]]) -> list[LeftOut]:
+    def _plan_requested_records(
+        self, eval_dir: EvalDir, requested: Mapping[Destination, Sequence[Request]]
+    ) -> list[LeftOut]:
         """Plan the records for the directories with requests; return what remains left out."""
-        requests = [request for each in asked.values() for request in each]
+        requests = [request for each in requested.values() for request in each]
         if not requests:
             return list(eval_dir.left_out)
         for request in requests:
-            self._draft.asking.show(request)
+            self._draft.counts.show(request)
         contents = eval_dir.contents.groups()
         leaves = {group.path.parts: group for group in contents.wanted}
         for each in contents.on_request:
-            places = self._places(eval_dir, _leaf_of(each.group, leaves), asked)
-            self._draft.plan_asked(each.group, requests, places)
+            places = self._places(eval_dir, _leaf_of(each.group, leaves), requested)
+            self._draft.plan_requested(each.group, requests, places)
         return still_left_out(eval_dir.left_out, contents.on_request)
 
-    def _shown_by_other(self, eval_dir: EvalDir, homes: Sequence[Home] | Undecided) -> RunRecord | None:
+    def _shown_by_other(self, eval_dir: EvalDir, destinations: Sequence[Destination] | Undecided) -> RunRecord | None:
         """Return the run record of the other storage that provides this eval, if that one shows it; else None."""
-        if isinstance(homes, Undecided) or homes[0].experiment is None or homes[0].is_shared:
+        if isinstance(destinations, Undecided) or destinations[0].experiment is None or destinations[0].is_shared:
             return None
-        now, showing = self._now, self._draft.showing
-        runs = self._knowledge.runs_of(homes[0].experiment)
+        now, connected_storages = self._now, self._draft.connected_storages
+        runs = self._knowledge.runs_of(destinations[0].experiment)
         own = next((run for run in runs if run.storage == now.storage), None)
         # A host without a view of the run has another disk: an eval at the same path is a different one.
-        for view in bringing(own, self._knowledge, showing) if own is not None else ():
+        for view in views_to_fetch(own, self._knowledge, connected_storages) if own is not None else ():
             if view.storage == now.storage:
                 return None
-            if eval_dir.place in showing.get(view.storage, ()):
+            if eval_dir.place in connected_storages.get(view.storage, ()):
                 return view
         return None
 
-    def _places(self, eval_dir: EvalDir, leaf: Group, homes: Iterable[Home]) -> Places:
+    def _places(self, eval_dir: EvalDir, leaf: Group, destinations: Iterable[Destination]) -> Places:
         below = self._placing.below_base
-        return [(home, below(eval_dir, leaf, home) if home.is_shared else ()) for home in homes]
+        return [
+            (destination, below(eval_dir, leaf, destination) if destination.is_shared else ())
+            for destination in destinations
+        ]
 
 
 def _leaf_of(group: Group, leaves: Mapping[tuple[str, ...], Group]) -> Group:

@@ -19,7 +19,7 @@ from harvestd.planning.host_plan.situation import Situation
 from harvestd.planning.index import ANY_REQUEST
 from harvestd.planning.plan import Plan
 from harvestd.planning.records import Missing
-from harvestd.planning.run_status import Life
+from harvestd.planning.run_status import Liveness
 
 
 class _Kept(Immutable):
@@ -31,7 +31,7 @@ class _Kept(Immutable):
     """See `PlanningIndex.changed_at`."""
     version: int
     """The version of the index."""
-    life: Life | None
+    liveness: Liveness | None
     """None: it does not depend on it."""
 
     def holds(self, directory: RunDir | EvalDir, now: Situation) -> bool:
@@ -40,7 +40,7 @@ class _Kept(Immutable):
             self.directory is directory
             and now.now < self.part.due
             and now.knowledge.changed_at(self.subjects) <= self.version
-            and (self.life is None or self.life == now.life)
+            and (self.liveness is None or self.liveness == now.liveness)
         )
 
 
@@ -57,7 +57,7 @@ class HostPlanner:
         """The last survey, the version of the index, and their plan; None if any part has to be planned again."""
         self._due = math.inf
         """When time alone may change the last plan."""
-        self._life: Life | None = None
+        self._liveness: Liveness | None = None
         """What the last plan depends on; None: it does not."""
         self._subjects: frozenset[Hashable] = frozenset()
         """All subjects (see `PlanningIndex.changed_at`) on which the last plan depends."""
@@ -89,7 +89,7 @@ class HostPlanner:
         plan = draft.collected(shown.left_out)
         is_kept = len(self._runs) + len(self._evals) == len(shown.runs) + len(found)
         # Requests are counted in each plan, whatever directories they concern.
-        self._last = (survey, version, plan) if is_kept and not plan.asked else None
+        self._last = (survey, version, plan) if is_kept and not plan.request_states else None
         if self._last is not None:
             self._note(situation)
         return plan
@@ -135,7 +135,11 @@ class HostPlanner:
 
     def _unchanged(self, survey: ScanResult, now: Situation) -> Plan | None:
         """Return the last plan if it is the present one."""
-        if self._last is None or now.now >= self._due or (self._life is not None and self._life != now.life):
+        if (
+            self._last is None
+            or now.now >= self._due
+            or (self._liveness is not None and self._liveness != now.liveness)
+        ):
             return None
         seen, version, plan = self._last
         if seen is not survey or now.knowledge.changed_at(self._subjects) > version:
@@ -148,7 +152,7 @@ class HostPlanner:
         kept = [*self._runs.values(), *self._evals.values()]
         self._due = min((each.part.due for each in kept), default=math.inf)
         self._subjects = frozenset(chain([ANY_REQUEST], *(each.subjects for each in kept)))
-        self._life = now.life if any(each.life is not None for each in kept) else None
+        self._liveness = now.liveness if any(each.liveness is not None for each in kept) else None
 
 
 def _add(
@@ -177,8 +181,8 @@ def _add(
             part = draft.end()
             if part is None or missing.steps > steps:
                 continue
-            life = draft.now.life if part.uses_life else None
-            known = _Kept(directory, part, subjects(directory), version, life)
+            liveness = draft.now.liveness if part.uses_liveness else None
+            known = _Kept(directory, part, subjects(directory), version, liveness)
         else:
             draft.reuse(known.part)
         kept[id(directory)] = known

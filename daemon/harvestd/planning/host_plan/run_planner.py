@@ -10,7 +10,7 @@ from harvestd.convention.rules import CheckpointPolicy
 from harvestd.convention.scan.completeness import Unsealed, unsealed
 from harvestd.convention.scan.model import Group, RunDir, Source, Wanted
 from harvestd.planning import retention
-from harvestd.planning.destinations import Home, experiment_home
+from harvestd.planning.destinations import Destination, experiment_destination
 from harvestd.planning.host_plan.draft import Draft
 from harvestd.planning.identity import is_part, leader, views_of
 from harvestd.planning.index import is_torn
@@ -18,7 +18,7 @@ from harvestd.planning.left_behind import whole
 from harvestd.planning.local_checkpoints import CheckpointsHere
 from harvestd.planning.plan import Waiting
 from harvestd.planning.records import RunRecord
-from harvestd.planning.requests import NO_WISHES, RECORDS, Request, Wishes
+from harvestd.planning.requests import NO_REQUESTS, RECORDS, Request, RunRequests
 from harvestd.planning.run_status import has_died, may_die_in
 
 TAKEN_AWAY = "its experiment's directory was taken away here"
@@ -47,35 +47,35 @@ class RunPlanner:
             self._plan_unnamed(run)
             return
         draft, experiment = self._draft, self._knowledge.experiment(record.experiment)
-        first = leader(record, self._knowledge, draft.showing)
+        first = leader(record, self._knowledge, draft.connected_storages)
         if first is not None:
             draft.leave_out(experiment.id, [whole(run, f"the same run as on {first.host}, which brings it")])
             return
         if experiment.gone:
             draft.hinder(run, experiment.id, TAKEN_AWAY)
             return
-        wishes = self._wishes_for(run, experiment.id)
-        if wishes.ignored:
-            draft.ignore(run, experiment.id, wishes.ignored)
+        requests = self._requests_for(run, experiment.id)
+        if requests.ignored:
+            draft.ignore(run, experiment.id, requests.ignored)
             return
         try:
-            home = experiment_home(experiment, "training_run")
+            destination = experiment_destination(experiment, "training_run")
         except RejectedPath as e:
             draft.hinder(run, experiment.id, f"its local path is not valid: {e}")
             return
         fellows = self._knowledge.runs_of(experiment.id)
-        home = replace(home, is_joint=len(fellows) > len(views_of(record, self._knowledge)))
+        destination = replace(destination, is_joint=len(fellows) > len(views_of(record, self._knowledge)))
         for group in run.groups:
-            draft.plan_group(group, [(home, ())])
-        here = CheckpointsHere(run, record, home.directory, self._knowledge)
+            draft.plan_group(group, [(destination, ())])
+        here = CheckpointsHere(run, record, destination.directory, self._knowledge)
         died = self._has_died(run, record, here)
         if is_part(record, self._knowledge):
-            self._plan_parts(run, record, home, here, wishes, died=died)
+            self._plan_parts(run, record, destination, here, requests, died=died)
         else:
-            self._plan_checkpoints(run, record, home, here, wishes, died=died)
+            self._plan_checkpoints(run, record, destination, here, requests, died=died)
         over = record.finished or died or self._leaves_a_tail(run, record)
         for wanted in run.growing:
-            draft.plan_follow(wanted, home, finished=over)
+            draft.plan_follow(wanted, destination, finished=over)
 
     def is_settling(self, run: RunDir) -> bool:
         """Return whether this run gets a name as soon as its config.yaml is complete."""
@@ -86,10 +86,10 @@ class RunPlanner:
     def _record_of(self, run: RunDir) -> RunRecord | None:
         return self._knowledge.run_at(self._now.storage, run.place)
 
-    def _wishes_for(self, run: RunDir, experiment: str) -> Wishes:
+    def _requests_for(self, run: RunDir, experiment: str) -> RunRequests:
         """Return the requests in force for a run, from this storage's record of it or another's."""
-        own = self._knowledge.wishes_for(self._now.storage, run.place)
-        return own if own != NO_WISHES else next(iter(self._knowledge.wishes_in(experiment)), NO_WISHES)
+        own = self._knowledge.requests_for(self._now.storage, run.place)
+        return own if own != NO_REQUESTS else next(iter(self._knowledge.requests_in(experiment)), NO_REQUESTS)
 
     def _why_unsealed(self, config: Source) -> Unsealed | None:
         single = Group.single(Wanted(config, Kind.CONFIG, len(config.path.parts) - 1, ""))
@@ -110,10 +110,10 @@ class RunPlanner:
     def _died(self, run: RunDir, record: RunRecord) -> bool | None:
         """Return whether a run has died; None if that depends on its processes, which are unknown."""
         now = self._now
-        self._draft.uses_life = True
-        died = has_died(run, record.shown_by, now.life, now.sightings, now.now)
+        self._draft.uses_liveness = True
+        died = has_died(run, record.shown_by, now.liveness, now.sightings, now.now)
         if died is False:
-            self._draft.due_in(may_die_in(run, now.life, now.sightings, now.now))
+            self._draft.due_in(may_die_in(run, now.liveness, now.sightings, now.now))
         return died
 
     def _has_died(self, run: RunDir, record: RunRecord, here: CheckpointsHere) -> bool:
@@ -123,11 +123,13 @@ class RunPlanner:
             return False
         died = self._died(run, record)
         if died is None:
-            standing = here.standing(last)
-            died = standing is not None and retention.is_provisional(standing)  # it had, and nothing has moved since
-            stays = standing is not None and not retention.is_passing(standing)
+            kept_because = here.reason_kept(last)
+            died = kept_because is not None and retention.is_provisional(
+                kept_because
+            )  # it had, and nothing has moved since
+            stays = kept_because is not None and not retention.is_passing(kept_because)
             if not (died or stays):
-                self._draft.ask_for_life()
+                self._draft.require_liveness()
         return died
 
     def _leaves_a_tail(self, run: RunDir, record: RunRecord) -> bool:
@@ -136,40 +138,54 @@ class RunPlanner:
             return False
         died = self._died(run, record)
         if died is None:
-            self._draft.ask_for_life()
+            self._draft.require_liveness()
         return bool(died)
 
     def _plan_checkpoints(
-        self, run: RunDir, record: RunRecord, home: Home, here: CheckpointsHere, wishes: Wishes, *, died: bool
+        self,
+        run: RunDir,
+        record: RunRecord,
+        destination: Destination,
+        here: CheckpointsHere,
+        requests: RunRequests,
+        *,
+        died: bool,
     ) -> None:
         """Plan wanted checkpoints, removals of superseded ones, and the link step_latest if its target is local."""
         draft, policy = self._draft, self._now.checkpoint
         final_step, failing = record.final.step if record.final else None, self._now.failing
         wanted = dict(retention.wanted(run, policy, final_step, died=died, failing=failing))
-        asked = self._asked_checkpoints(run, here, wishes)
+        requested = self._requested_checkpoints(run, here, requests)
         for group in run.checkpoints:
             name = group.path.name
-            request, reason = asked.get(name), wanted.get(name)
+            request, reason = requested.get(name), wanted.get(name)
             if request is not None and (reason is None or retention.is_passing(reason)):
                 wanted[name] = request.reason
-                draft.plan_asked(group, [request], [(home, ())])
+                draft.plan_requested(group, [request], [(destination, ())])
             elif reason is not None:
-                coming = draft.plan_group(retention.because(group, here.reason(name, reason)), [(home, ())])
+                coming = draft.plan_group(retention.because(group, here.reason(name, reason)), [(destination, ())])
                 draft.count(group, [request] if request else (), coming)
-        wanted = {name: request.reason for name, request in asked.items()} | wanted
+        wanted = {name: request.reason for name, request in requested.items()} | wanted
         draft.change_reasons(here.remarks(wanted))
         draft.remove(here.removals(wanted))
         link = here.link()
         if link is not None and self._knowledge.link_at(link.path) != link.target:
             draft.link(link)
         recorded = None if link is None else f"{run.place}/training_state/step_latest"
-        draft.leave_out(home.experiment, [each for each in run.left_out if each.place != recorded])
+        draft.leave_out(destination.experiment, [each for each in run.left_out if each.place != recorded])
         draft.leave_out(
-            home.experiment, here.left_out(wanted, retention.unwanted_because(self._now.selection.checkpoint))
+            destination.experiment, here.left_out(wanted, retention.unwanted_because(self._now.selection.checkpoint))
         )
 
     def _plan_parts(
-        self, run: RunDir, record: RunRecord, home: Home, here: CheckpointsHere, wishes: Wishes, *, died: bool
+        self,
+        run: RunDir,
+        record: RunRecord,
+        destination: Destination,
+        here: CheckpointsHere,
+        requests: RunRequests,
+        *,
+        died: bool,
     ) -> None:
         """Plan the parts of checkpoints on a disk without the run's log.
 
@@ -180,29 +196,29 @@ class RunPlanner:
         wanted = dict(retention.wanted(run, self._now.checkpoint, final_step, died=died, failing=self._now.failing))
         for group in run.checkpoints:
             name = group.path.name
-            asked = wishes.things.get(name)
-            reason = here.begun(name) or (asked.reason if asked else wanted.get(name))
+            requested = requests.things.get(name)
+            reason = here.begun(name) or (requested.reason if requested else wanted.get(name))
             if reason is not None:
                 wanted[name] = reason
-                coming = draft.plan_group(retention.because(here.sealed_at_home(group), reason), [(home, ())])
-                draft.count(group, [asked] if asked else (), coming)
-        beside = home.beside(self._now.host)
+                coming = draft.plan_group(retention.because(here.sealed_locally(group), reason), [(destination, ())])
+                draft.count(group, [requested] if requested else (), coming)
+        beside = destination.beside(self._now.host)
         if beside is not None:
             draft.remove(here.removals_beside(beside.directory, wanted))
-        draft.leave_out(home.experiment, run.left_out)
+        draft.leave_out(destination.experiment, run.left_out)
         draft.leave_out(
-            home.experiment, here.left_out(wanted, retention.unwanted_because(self._now.selection.checkpoint))
+            destination.experiment, here.left_out(wanted, retention.unwanted_because(self._now.selection.checkpoint))
         )
 
-    def _asked_checkpoints(self, run: RunDir, here: CheckpointsHere, wishes: Wishes) -> dict[str, Request]:
+    def _requested_checkpoints(self, run: RunDir, here: CheckpointsHere, requests: RunRequests) -> dict[str, Request]:
         """Return the requested checkpoints; record the status of those that the host does not show."""
-        asking = self._draft.asking
-        asked = {thing: request for thing, request in wishes.things.items() if thing != RECORDS}
-        if wishes.records is not None:
-            asking.show(wishes.records)
+        counts = self._draft.counts
+        requested = {thing: request for thing, request in requests.things.items() if thing != RECORDS}
+        if requests.records is not None:
+            counts.show(requests.records)
         shown = {group.path.name for group in run.checkpoints}
-        for name, request in asked.items():
+        for name, request in requested.items():
             if name not in shown:
                 refused = () if here.is_here(name) else [f"{name} is not on {self._now.host} any more"]
-                asking.show(request, refused=refused)
-        return asked
+                counts.show(request, refused=refused)
+        return requested

@@ -13,9 +13,9 @@ from harvestd.convention.scan.stability import NO_TIME, StabilityTracker
 from harvestd.convention.structs import Immutable
 from harvestd.planning import retention
 from harvestd.planning.index import PlanningIndex
-from harvestd.planning.plan import Asked, FetchGroup
+from harvestd.planning.plan import FetchGroup, RequestState
 from harvestd.planning.requests import Request
-from harvestd.planning.run_status import Life
+from harvestd.planning.run_status import Liveness
 
 
 class Situation(Immutable):
@@ -30,13 +30,13 @@ class Situation(Immutable):
     """Seconds of quiet after which a group without a marker is complete; `NO_TIME`: the host may end at any moment."""
     now: float
     """Monotonic seconds on our clock."""
-    showing: Mapping[str, Collection[str]] = field(default_factory=dict)
+    connected_storages: Mapping[str, Collection[str]] = field(default_factory=dict)
     """By the storage of each other connected host: the absolute paths of the evals that it shows."""
     undecided: Mapping[str, str] = field(default_factory=dict)
     """By the absolute path of a run or eval whose identity is not decided yet: the reason."""
     refused: Mapping[tuple[str, LocalPath], tuple[Version, str]] = field(default_factory=dict)
     """By (remote path, target): the version that could not be published, and why."""
-    life: Life = field(default_factory=Life)
+    liveness: Liveness = field(default_factory=Liveness)
     """Facts for deciding whether a run has died."""
     failing: Collection[str] = ()
     """The remote paths of groups that failed repeatedly."""
@@ -59,13 +59,13 @@ class Situation(Immutable):
         return group.value, retention.is_passing(group.files[0].reason), group.size, group.place
 
 
-class Asking:
+class RequestCounts:
     """Counts files for each requested thing that is not settled."""
 
     def __init__(self, requests: Iterable[Request]) -> None:
         """Start from the open requests, for runs on any host."""
         wanted = {(each.run, each.thing) for each in requests if each.thing}
-        self._found = {key: Asked(*key) for key in sorted(wanted)}
+        self._found = {key: RequestState(*key) for key in sorted(wanted)}
         self.shown = 0
         """How often anything was recorded."""
 
@@ -90,7 +90,7 @@ class Asking:
                 size=found.size + group.size,
             )
 
-    def collected(self) -> tuple[Asked, ...]:
+    def collected(self) -> tuple[RequestState, ...]:
         """Return the status of all; those of runs that the host does not show are marked as not shown."""
         return tuple(self._found.values())
 

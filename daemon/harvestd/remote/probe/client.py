@@ -19,13 +19,13 @@ from harvestd.remote.api import (
     NEVER,
     WHOLE_EVERY,
     BoxFacts,
-    Glimpse,
     Limits,
+    OnPartialScan,
     OwnScan,
     ReadEvent,
     ReadRequest,
     WatchList,
-    unseen,
+    ignore_partial,
 )
 from harvestd.remote.probe import decode, protocol
 from harvestd.remote.probe.decode import ScanEnd
@@ -77,24 +77,24 @@ class ProbeBox:
         self._reader = ProbeReader(self._running, self.drifting)
         self._known = RemoteIndex(watch.trees, limits)
         self.round_trip: float | None = None
-        self._told_by: ProbeProcess | None = None
+        self._scanned_by: ProbeProcess | None = None
         """The process whose changes `_known` holds: a delta is only valid for the process that sent all before it."""
-        self._asked = 0
+        self._last_number = 0
         self._awaited: dict[int, float] = {}
         """The scans that were requested and have not ended, waited for or not: the time of the request, by number."""
         self._is_scanned = False
         """Whether `_known` holds a whole scan."""
-        self.looked = NEVER
-        self._facts_asked = False
-        self._unheard = 0
+        self.last_scan_began = NEVER
+        self._facts_requested = False
+        self._unread = 0
         """The number of answers about facts that are still to come; only the last of them is waited for."""
         self._ahead: int | None = None
         """The number of a scan that was requested and is not waited for yet."""
         self._whole_at = NEVER
         self._reports = MessageRate(connection.meter)
         """Scans of the host's own that were reported lately."""
-        self._looking = anyio.Lock()
-        self._asking = anyio.Lock()
+        self._scanning = anyio.Lock()
+        self._querying = anyio.Lock()
 
     @classmethod
     async def start(
@@ -105,25 +105,25 @@ class ProbeBox:
         The first requests are sent with the program, which saves the first scan a round trip each.
         """
         box = cls(connection, watch, limits, pulse, every)
-        asked_at = time.monotonic()
+        requested_at = time.monotonic()
         questions = [box._scan_question(), box._facts_question()]
         await box._running.start(questions)
-        box._told_by = await box._running.get()
-        box.round_trip = box._told_by.round_trip
-        box._ahead = box._asked
-        box._awaited = {box._asked: asked_at}
-        box._facts_asked = True
-        box._unheard = 1
+        box._scanned_by = await box._running.get()
+        box.round_trip = box._scanned_by.round_trip
+        box._ahead = box._last_number
+        box._awaited = {box._last_number: requested_at}
+        box._facts_requested = True
+        box._unread = 1
         return box
 
     def _scan_question(self) -> dict[str, object]:
-        self._asked += 1
+        self._last_number += 1
         whole = time.monotonic() - self._whole_at >= WHOLE_EVERY
         if whole:
             self._whole_at = time.monotonic()
         return {
             "do": "scan",
-            "id": self._asked,
+            "id": self._last_number,
             "trees": [[tree.root, tree.name, tree.kind.counts_bare_directories] for tree in self._watch.trees],
             "prune": sorted(self._watch.prune),
             "entries": self._limits.entries,
@@ -144,12 +144,12 @@ class ProbeBox:
         the next one of the same channel.
         """
         process = await self._running.get()
-        if process is not self._told_by:
+        if process is not self._scanned_by:
             self._known = RemoteIndex(self._watch.trees, self._limits)
-            self._told_by, self._ahead, self._facts_asked = process, None, False
+            self._scanned_by, self._ahead, self._facts_requested = process, None, False
             self._is_scanned = False
             self._awaited.clear()
-            self._unheard = 0
+            self._unread = 0
         try:
             yield process
         except BrokenAnswer as e:
@@ -159,55 +159,57 @@ class ProbeBox:
             self._running.give_up()
             raise
 
-    async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:
+    async def scan(self, on_partial: OnPartialScan = ignore_partial) -> Snapshot:
         """See `Box.scan`."""
-        async with self._looking, self._conversation() as process:
+        async with self._scanning, self._conversation() as process:
             number, self._ahead = self._ahead, None
             if number is None:
-                number = self._ask_for_look(process)
-            return await self._looked(process, number, glimpse)
+                number = self._request_scan(process)
+            return await self._scanned(process, number, on_partial)
 
     async def scan_whole(self) -> Snapshot:
         """See `Box.scan_whole`."""
-        async with self._looking, self._conversation() as process:
+        async with self._scanning, self._conversation() as process:
             if self._ahead is not None:
                 # It may have been an incremental one.
                 number, self._ahead = self._ahead, None
-                await self._look(process, number)
+                await self._read_scan(process, number)
             self._whole_at = NEVER
-            return await self._looked(process, self._ask_for_look(process))
+            return await self._scanned(process, self._request_scan(process))
 
-    def _ask_for_look(self, process: ProbeProcess) -> int:
+    def _request_scan(self, process: ProbeProcess) -> int:
         """Request a scan; return its number."""
-        asked_at = time.monotonic()
-        process.ask(self._scan_question(), process.looks)
-        self._awaited[self._asked] = asked_at
-        return self._asked
+        requested_at = time.monotonic()
+        process.send(self._scan_question(), process.looks)
+        self._awaited[self._last_number] = requested_at
+        return self._last_number
 
-    async def _looked(self, process: ProbeProcess, number: int, glimpse: Glimpse = unseen) -> Snapshot:
+    async def _scanned(
+        self, process: ProbeProcess, number: int, on_partial: OnPartialScan = ignore_partial
+    ) -> Snapshot:
         """Read the changes of scan `number`, and return the snapshot of all scans."""
-        await self._look(process, number, glimpse)
+        await self._read_scan(process, number, on_partial)
         process.looks.expecting = self._watch.push or bool(self._awaited)
         if process.looks.frames and not process.looks.expecting:
             raise BrokenAnswer("unrequested changes")
         return self._known.snapshot()
 
-    def look_ahead(self) -> None:
-        """See `Box.look_ahead`."""
-        if self._ahead is None and self._told_by is not None and self._told_by.alive:
-            self._ahead = self._ask_for_look(self._told_by)
+    def scan_ahead(self) -> None:
+        """See `Box.scan_ahead`."""
+        if self._ahead is None and self._scanned_by is not None and self._scanned_by.alive:
+            self._ahead = self._request_scan(self._scanned_by)
 
     async def pushed(self) -> Snapshot:
         """See `Box.pushed`."""
-        async with self._looking, self._conversation() as process:
+        async with self._scanning, self._conversation() as process:
             if not (self._is_scanned or self._awaited):
                 # The program was started anew, and has scanned nothing yet.
-                return await self._looked(process, self._ask_for_look(process))
+                return await self._scanned(process, self._request_scan(process))
             # Scans that are not waited for any more have to end before unrequested changes are read.
             for number in sorted(self._awaited):
-                await self._look(process, number)
+                await self._read_scan(process, number)
             while self._holds_news(process):
-                await self._look(process, _UNASKED)
+                await self._read_scan(process, _UNASKED)
             return self._known.snapshot()
 
     def _holds_news(self, process: ProbeProcess) -> bool:
@@ -228,8 +230,8 @@ class ProbeBox:
 
     def own_scans(self) -> Sequence[OwnScan] | None:
         """See `Box.own_scans`."""
-        process = self._told_by
-        if process is None or not process.alive or self._looking.locked() or self._awaited:
+        process = self._scanned_by
+        if process is None or not process.alive or self._scanning.locked() or self._awaited:
             return None
         if any(frame.letter not in _NOTHING_NEW for frame in process.looks.frames):
             return None
@@ -248,24 +250,24 @@ class ProbeBox:
         """Note a scan of the host's own that found nothing new. Raise `BrokenAnswer`."""
         end = decode.unchanged(frame.payload)
         self._complete(end)
-        return OwnScan(self.looked, min(end.took, self._limits.scan_time.total_seconds()))
+        return OwnScan(self.last_scan_began, min(end.duration, self._limits.scan_time.total_seconds()))
 
     def _complete(self, end: ScanEnd) -> None:
         """Apply the end of a scan, and note when the scan began at the earliest, by our clock."""
         if end.scan == _UNASKED:
             self._reports.count(time.monotonic())
-        asked_at = self._awaited.pop(end.scan, NEVER)
+        requested_at = self._awaited.pop(end.scan, NEVER)
         stamp = NEVER if end.stamp is None else end.stamp / 1000
         # No scan began later than now, whatever the host says.
-        self.looked = max(self.looked, min(max(stamp, asked_at), time.monotonic()))
+        self.last_scan_began = max(self.last_scan_began, min(max(stamp, requested_at), time.monotonic()))
         self._known.complete(end)
 
-    async def _look(self, process: ProbeProcess, number: int, glimpse: Glimpse = unseen) -> None:
+    async def _read_scan(self, process: ProbeProcess, number: int, on_partial: OnPartialScan = ignore_partial) -> None:
         """Read the changes of scan `number` up to its end, and those of scans that end before it."""
         seconds = self._limits.scan_time.total_seconds()
         try:
             with anyio.fail_after(seconds):
-                while await self._take_look(process, glimpse) != number:
+                while await self._read_next_scan(process, on_partial) != number:
                     pass
         except TimeoutError as e:
             raise LinkLost(
@@ -273,7 +275,7 @@ class ProbeBox:
                 hint="a slow file system, or too much below the roots: limits.scan_time says how long it may take",
             ) from e
 
-    async def _take_look(self, process: ProbeProcess, glimpse: Glimpse) -> int:
+    async def _read_next_scan(self, process: ProbeProcess, on_partial: OnPartialScan) -> int:
         """Read the changes of the next scan; return its number."""
         trees = len(self._watch.trees)
         spent = 0.0
@@ -284,21 +286,21 @@ class ProbeBox:
                     began = time.thread_time()
                     part = decode.scan_part(frame.payload, trees, self._limits.part_bytes)
                     self._known.take(part)
-                    glimpse(self._watch.trees[part.tree], part.changed)
-                    took = time.thread_time() - began
-                    spent += took
+                    on_partial(self._watch.trees[part.tree], part.changed)
+                    duration = time.thread_time() - began
+                    spent += duration
                     # Checking a thousand names takes milliseconds: yield to the other hosts in between, and for most of
                     # the time where a scan goes on for long.
-                    await anyio.sleep(took * _OTHERS if spent > _AT_A_STRETCH else 0)
+                    await anyio.sleep(duration * _OTHERS if spent > _AT_A_STRETCH else 0)
                 case Letter.SCAN_END:
                     end = decode.scan_end(frame.payload, trees)
                     if end.scan != _UNASKED and end.scan not in self._awaited:
                         raise BrokenAnswer("an answer to another question")
                     self._complete(end)
                     self._is_scanned = True
-                    for news in end.trees:
-                        change = self.drifting.add if news.drifts else self.drifting.discard
-                        change(self._watch.trees[news.tree])
+                    for state in end.trees:
+                        change = self.drifting.add if state.drifts else self.drifting.discard
+                        change(self._watch.trees[state.tree])
                     return end.scan
                 case Letter.UNCHANGED:
                     self._note_unchanged(frame)
@@ -318,15 +320,15 @@ class ProbeBox:
 
     async def facts(self) -> BoxFacts:
         """See `Box.facts`."""
-        async with self._asking, self._conversation() as process:
-            if not self._facts_asked:
-                await self._ask_alone(process, self._facts_question())
-            self._facts_asked = False
-            return decode.facts(await self._heard(process))
+        async with self._querying, self._conversation() as process:
+            if not self._facts_requested:
+                await self._send_alone(process, self._facts_question())
+            self._facts_requested = False
+            return decode.facts(await self._read_facts(process))
 
     async def gpu_processes(self) -> int | None:
         """See `Box.gpu_processes`."""
-        return await self._asked_alone({"do": "processes", "id": 2}, decode.gpu_processes)
+        return await self._query_alone({"do": "processes", "id": 2}, decode.gpu_processes)
 
     async def circumstances(self, lately: timedelta) -> Circumstances:
         """See `Box.circumstances`."""
@@ -340,43 +342,43 @@ class ProbeBox:
             "lately": lately.total_seconds(),
             "seconds": self._limits.inspect_time.total_seconds(),
         }
-        return await self._asked_alone(question, lambda payload: circumstances(payload, _CIRCUMSTANCES, roots))
+        return await self._query_alone(question, lambda payload: circumstances(payload, _CIRCUMSTANCES, roots))
 
     async def link_targets(self, links: Sequence[SymbolicLink]) -> Mapping[str, LinkTarget]:
         """See `Box.link_targets`."""
         index = {tree: number for number, tree in enumerate(self._watch.trees)}
-        asked = [link for link in links if link.tree in index][:MOST_LINKS]
-        if not asked:
+        requested = [link for link in links if link.tree in index][:MOST_LINKS]
+        if not requested:
             return {}
         question = {
             "do": "links",
             "id": _LINKS,
             "program": protocol.later(),
             "trees": [[tree.root, tree.name] for tree in self._watch.trees],
-            "links": [[index[link.tree], str(link.path)] for link in asked],
+            "links": [[index[link.tree], str(link.path)] for link in requested],
             "seconds": self._limits.inspect_time.total_seconds(),
         }
-        return await self._asked_alone(question, lambda payload: link_targets(payload, _LINKS, asked))
+        return await self._query_alone(question, lambda payload: link_targets(payload, _LINKS, requested))
 
-    async def _asked_alone(self, question: dict[str, object], understood: Callable[[bytes], _T]) -> _T:
+    async def _query_alone(self, question: dict[str, object], understood: Callable[[bytes], _T]) -> _T:
         """Send a request after all earlier ones, and return the decoded answer."""
-        async with self._asking, self._conversation() as process:
-            await self._ask_alone(process, question)
-            return understood(await self._heard(process))
+        async with self._querying, self._conversation() as process:
+            await self._send_alone(process, question)
+            return understood(await self._read_facts(process))
 
-    async def _ask_alone(self, process: ProbeProcess, question: dict[str, object]) -> None:
+    async def _send_alone(self, process: ProbeProcess, question: dict[str, object]) -> None:
         """Send a request, after the answers to earlier abandoned requests were read."""
-        self._facts_asked = False
-        while self._unheard:
-            await self._heard(process)
-        process.ask(question, process.facts)
-        self._unheard += 1
+        self._facts_requested = False
+        while self._unread:
+            await self._read_facts(process)
+        process.send(question, process.facts)
+        self._unread += 1
 
-    async def _heard(self, process: ProbeProcess) -> bytes:
+    async def _read_facts(self, process: ProbeProcess) -> bytes:
         """Read the next answer about facts."""
         frame = await process.frame(process.facts)
-        self._unheard -= 1
-        process.facts.expecting = self._unheard > 0
+        self._unread -= 1
+        process.facts.expecting = self._unread > 0
         return frame.payload
 
     def reading(self, requests: Sequence[ReadRequest]) -> AbstractAsyncContextManager[AsyncIterator[ReadEvent]]:

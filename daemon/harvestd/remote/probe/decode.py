@@ -20,10 +20,10 @@ from harvestd.remote.probe.decode_records import (
     BrokenAnswer,
     integer,
     items,
+    line_of_text,
     link_target,
     object_in,
     text,
-    words,
 )
 
 _MOST_GPUS = 64
@@ -62,10 +62,10 @@ def _version_of(size: object, mtime: object, ctime: object, inode: object, least
 
 
 def _hash(value: object) -> str:
-    told = text(value)
-    if len(told) != _HASH_CHARACTERS or not set(told) <= set("0123456789abcdef"):
+    digest = text(value)
+    if len(digest) != _HASH_CHARACTERS or not set(digest) <= set("0123456789abcdef"):
         raise BrokenAnswer("a hash that is none")
-    return told
+    return digest
 
 
 class ScanPart(Immutable):
@@ -112,7 +112,7 @@ class _Names:
         self.rejected: set[int] = set()
         self._known: dict[str, RemotePath] = {}
         """Directories by their text."""
-        self._told = 0
+        self._names_received = 0
 
     def path(self, value: object) -> RemotePath | None:
         if not isinstance(value, str):
@@ -125,14 +125,14 @@ class _Names:
 
     def paths(self, value: object) -> tuple[RemotePath, ...]:
         """Return the paths of names that are listed one by one."""
-        told = items(value)
-        self._count(len(told))
-        return tuple(path for name in told if (path := self.path(name)) is not None)
+        names_given = items(value)
+        self._count(len(names_given))
+        return tuple(path for name in names_given if (path := self.path(name)) is not None)
 
     def _count(self, names: int) -> None:
         """Count names of this frame; raise `BrokenAnswer` beyond the most that one frame may hold."""
-        self._told += names
-        if self._told > _MOST_NAMES:
+        self._names_received += names
+        if self._names_received > _MOST_NAMES:
             raise BrokenAnswer("more names at once than are ever told")
 
     def _directories(self, value: object) -> Iterator[tuple[str, RemotePath | None, list[object]]]:
@@ -143,11 +143,11 @@ class _Names:
         for pair in pairs:
             if not (isinstance(pair, list) and len(pair) == _PAIR):
                 raise BrokenAnswer("news of another shape")
-            directory, told = pair
-            if not (isinstance(directory, str) and isinstance(told, list)):
+            directory, given = pair
+            if not (isinstance(directory, str) and isinstance(given, list)):
                 raise BrokenAnswer("news of another shape")
-            self._count(len(told))
-            yield directory, self._directory(directory) if directory else None, told
+            self._count(len(given))
+            yield directory, self._directory(directory) if directory else None, given
 
     def _directory(self, text: str) -> RemotePath | None:
         """Return a directory's path; most are below the directory that was decoded last, or beside it."""
@@ -173,16 +173,16 @@ class _Names:
 
     def below(self, value: object) -> Iterator[RemotePath]:
         """Yield the paths of names that are listed by directory."""
-        for directory, above, told in self._directories(value):
-            for name in told:
+        for directory, above, given in self._directories(value):
+            for name in given:
                 path = self._child(directory, above, name)
                 if path is not None:
                     yield path
 
     def entries(self, value: object) -> Iterator[Entry]:
         """Yield the entries that are listed by directory."""
-        for directory, above, told in self._directories(value):
-            for row in told:
+        for directory, above, given in self._directories(value):
+            for row in given:
                 fields = items(row)
                 if not _FILE_FIELDS <= len(fields) <= _LINK_FIELDS:
                     raise BrokenAnswer("an entry of another shape")
@@ -201,7 +201,7 @@ class _Names:
                     yield Entry(path, kind, version, target)
 
 
-class TreeNews(Immutable):
+class TreeUpdate(Immutable):
     """A tree's state, where it differs from the one before."""
 
     tree: int
@@ -218,10 +218,10 @@ class ScanEnd(Immutable):
     scan: int
     """The number of the request that is answered; 0 if there was none."""
     box_time_ns: int
-    trees: tuple[TreeNews, ...]
+    trees: tuple[TreeUpdate, ...]
     stamp: int | None = None
     """The newest stamp of ours that the host had when the scan began; None if the scan does not count as complete."""
-    took: float = 0.0
+    duration: float = 0.0
     """Seconds that the scan took."""
 
 
@@ -231,13 +231,13 @@ def scan_end(payload: bytes, trees: int) -> ScanEnd:
     rows = items(value.get("trees"))
     if len(rows) > trees:
         raise BrokenAnswer("news of more trees than there are")
-    stamp, took = value.get("at"), value.get("took")
+    stamp, duration = value.get("at"), value.get("took")
     return ScanEnd(
         scan=integer(value.get("id")),
         box_time_ns=integer(value.get("now")),
-        trees=tuple(_tree_news(row, trees) for row in rows),
+        trees=tuple(_tree_update(row, trees) for row in rows),
         stamp=None if stamp is None else integer(stamp),
-        took=0.0 if took is None else integer(took) / 1000,
+        duration=0.0 if duration is None else integer(duration) / 1000,
     )
 
 
@@ -246,15 +246,19 @@ def unchanged(payload: bytes) -> ScanEnd:
     return scan_end(payload, 0)
 
 
-def _tree_news(row: object, trees: int) -> TreeNews:
+def _tree_update(row: object, trees: int) -> TreeUpdate:
     match items(row):
         case [tree, state, device, filesystem, *rest] if rest in ([], [False], [True]):
             try:
                 known = TreeState(text(state))
             except ValueError as e:
                 raise BrokenAnswer("a tree in an unknown state") from e
-            return TreeNews(
-                integer(tree, most=trees - 1), known, integer(device, most=2**64), words(filesystem, 64), rest == [True]
+            return TreeUpdate(
+                integer(tree, most=trees - 1),
+                known,
+                integer(device, most=2**64),
+                line_of_text(filesystem, 64),
+                rest == [True],
             )
         case _:
             raise BrokenAnswer("a tree's state of another shape")
@@ -265,8 +269,8 @@ def facts(payload: bytes) -> BoxFacts:
     value = object_in(payload)
     free = value.get("free")
     return BoxFacts(
-        gpu_names=tuple(words(name, 256) for name in items(value.get("gpus"))[:_MOST_GPUS]),
-        hostname=words(value.get("host"), 256),
+        gpu_names=tuple(line_of_text(name, 256) for name in items(value.get("gpus"))[:_MOST_GPUS]),
+        hostname=line_of_text(value.get("host"), 256),
         utc_offset=timedelta(seconds=integer(value.get("utc_offset"), least=-_DAY, most=_DAY)),
         free_bytes=None if free is None else integer(free),
         python=python(payload),
@@ -275,22 +279,22 @@ def facts(payload: bytes) -> BoxFacts:
 
 def gpu_processes(payload: bytes) -> int | None:
     """Return how many processes run on a host's GPUs; None where the host reports no number."""
-    told = object_in(payload).get("processes")
-    return None if told is None else integer(told)
+    count = object_in(payload).get("processes")
+    return None if count is None else integer(count)
 
 
 def python(payload: bytes) -> str:
     """Return the version of the host's Python from a greeting or from facts."""
-    return words(object_in(payload).get("python"), 64)
+    return line_of_text(object_in(payload).get("python"), 64)
 
 
 def whole(payload: bytes, number: int, request: ReadRequest) -> Whole:
     """Return a small file in one frame, file `number`, which must be all of what `request` asks for."""
     if len(payload) < _WHOLE.size:
         raise BrokenAnswer("a file without a head")
-    told, size, mtime, ctime, inode, sha256 = _WHOLE.unpack_from(payload)
+    number_given, size, mtime, ctime, inode, sha256 = _WHOLE.unpack_from(payload)
     data = payload[_WHOLE.size :]
-    if told != number:
+    if number_given != number:
         raise BrokenAnswer("an answer to another question")
     if request.offset or request.verify_from is not None or len(data) != size:
         raise BrokenAnswer("a file that is not what was asked for")
@@ -313,8 +317,8 @@ def verified(payload: bytes, number: int, request: ReadRequest) -> tuple[Opened,
     """Return the answer about file `number` of which only a hash was requested."""
     if request.length != 0 or request.verify_from is None or len(payload) != _WHOLE.size:
         raise BrokenAnswer("a hash that was not asked for")
-    told, size, mtime, ctime, inode, sha256 = _WHOLE.unpack(payload)
-    if told != number:
+    number_given, size, mtime, ctime, inode, sha256 = _WHOLE.unpack(payload)
+    if number_given != number:
         raise BrokenAnswer("an answer to another question")
     if request.verify_from == request.offset and sha256.hex() != _HASH_OF_NOTHING:
         raise BrokenAnswer("a hash of no bytes that is none")
@@ -331,7 +335,7 @@ def closed(payload: bytes, number: int, request: ReadRequest) -> Closed:
 def failed(payload: bytes, number: int, request: ReadRequest) -> Failed:
     """Return why file `number` could not be read."""
     value = _answer(payload, number)
-    reason = words(value.get("reason"), _SHOWN_REASON)
+    reason = line_of_text(value.get("reason"), _SHOWN_REASON)
     return Failed(request, reason, vanished=value.get("vanished") is True)
 
 

@@ -45,7 +45,7 @@ def text(value: object, most: int = MOST_TEXT) -> str:
     return value
 
 
-def words(value: object, most: int) -> str:
+def line_of_text(value: object, most: int) -> str:
     """Return a short text for people, without control characters and without what looks like a secret."""
     return "".join(c if c.isprintable() else "?" for c in masked(text(value, most)))
 
@@ -80,39 +80,39 @@ _MOST_PID = 2**22
 
 def circumstances(payload: bytes, number: int, roots: Sequence[str]) -> Circumstances:
     """Return the answer to request `number` about `roots`; raise `BrokenAnswer`."""
-    told = object_in(payload)
-    if integer(told.get("id")) != number:
+    document = object_in(payload)
+    if integer(document.get("id")) != number:
         raise BrokenAnswer("an answer to another question")
-    devices = items(told.get("devices"))
+    devices = items(document.get("devices"))
     if len(devices) != len(roots):
         raise BrokenAnswer("other roots than were asked for")
-    transfers = _count(told.get("transfers"))
+    transfers = _count(document.get("transfers"))
     return Circumstances(
-        machine=words(told.get("machine"), _LONGEST_NAME),
-        hostname=words(told.get("host"), _LONGEST_NAME),
-        gpu_processes=_count(told.get("processes")),
-        log_ins=_count(told.get("log_ins")),
+        machine=line_of_text(document.get("machine"), _LONGEST_NAME),
+        hostname=line_of_text(document.get("host"), _LONGEST_NAME),
+        gpu_processes=_count(document.get("processes")),
+        log_ins=_count(document.get("log_ins")),
         transfers=transfers,
-        carriers=_carriers(told.get("carriers", []), transfers),
+        carriers=_carriers(document.get("carriers", []), transfers),
         devices={
             root: integer(device, most=2**64) for root, device in zip(roots, devices, strict=True) if device is not None
         },
-        outside=_outside(told.get("outside")),
-        checkouts=_checkouts(told.get("checkouts")),
-        unclear=words(told.get("unclear", ""), _LONGEST_WHY),
-        gpus_unclear=words(told.get("gpus_unclear", ""), _LONGEST_WHY),
+        outside=_outside(document.get("outside")),
+        checkouts=_checkouts(document.get("checkouts")),
+        unclear=line_of_text(document.get("unclear", ""), _LONGEST_WHY),
+        gpus_unclear=line_of_text(document.get("gpus_unclear", ""), _LONGEST_WHY),
     )
 
 
 def link_targets(payload: bytes, number: int, links: Sequence[SymbolicLink]) -> Mapping[str, LinkTarget]:
     """Return the answer to request `number` about these links; raise `BrokenAnswer`."""
-    told = object_in(payload)
-    if integer(told.get("id")) != number:
+    document = object_in(payload)
+    if integer(document.get("id")) != number:
         raise BrokenAnswer("an answer to another question")
-    rows = items(told.get("links"))
+    rows = items(document.get("links"))
     if len(rows) != len(links):
         raise BrokenAnswer("other links than were asked for")
-    hangs = words(told.get("hangs", ""), _LONGEST_WHY)
+    hangs = line_of_text(document.get("hangs", ""), _LONGEST_WHY)
     found = {link.place: _link_target(row) for link, row in zip(links, rows, strict=True) if row is not None}
     if not hangs:
         return found
@@ -125,7 +125,7 @@ def _link_target(row: object) -> LinkTarget:
         case [written, real, bool(there), size, bool(watched), why]:
             found = integer(size, least=-1)
             known = found if found >= 0 else None
-            unclear = words(why, _LONGEST_WHY)
+            unclear = line_of_text(why, _LONGEST_WHY)
             return LinkTarget(link_target(written), _place(real), there, known, watched, unclear)
         case _:
             raise BrokenAnswer("a link of another shape")
@@ -145,7 +145,7 @@ def _outside(value: object) -> Outside | None:
             raise BrokenAnswer("files outside the trees of another shape")
     if not len(places) <= min(_MOST_NEWEST, integer(files)):
         raise BrokenAnswer("more of the newest files than there are")
-    return Outside(integer(files), integer(size), places, whole, words(rest.get("missed", ""), _LONGEST_WHY))
+    return Outside(integer(files), integer(size), places, whole, line_of_text(rest.get("missed", ""), _LONGEST_WHY))
 
 
 def _carriers(value: object, count: int | None) -> tuple[Carrier, ...]:
@@ -158,7 +158,7 @@ def _carriers(value: object, count: int | None) -> tuple[Carrier, ...]:
 def _carrier(row: object) -> Carrier:
     match row:
         case [program, pid, str(state)] if state in set(CarrierState):
-            return Carrier(words(program, _LONGEST_PROGRAM), integer(pid, most=_MOST_PID), CarrierState(state))
+            return Carrier(line_of_text(program, _LONGEST_PROGRAM), integer(pid, most=_MOST_PID), CarrierState(state))
         case _:
             raise BrokenAnswer("a program of another shape")
 

@@ -17,7 +17,7 @@ from harvestd.remote.probe.decode_records import BrokenAnswer
 
 _NAME_BYTES_PER_ENTRY = 200
 """On average, over all entries that `Limits` allows: the memory for names is bounded, too."""
-_TOLD_PER_ENTRY = 4
+_CHANGES_PER_ENTRY = 4
 """Each entry may be added, removed, and become unreadable or readable once in a scan."""
 
 
@@ -98,13 +98,13 @@ class RemoteIndex:
         self._trees = [_Tree(Listing(tree, TreeState.NO_ROOT)) for tree in trees]
         self._last: tuple[Listing, ...] = ()
         self._box_time_ns = 0
-        self._told = 0
+        self._received = 0
         """How many names the current scan has sent."""
 
     def take(self, part: ScanPart) -> None:
         """Collect changes of a scan; raise `BrokenAnswer` beyond a limit."""
-        self._told += len(part.changed) + len(part.gone) + len(part.unreadable) + len(part.readable)
-        if self._told > _TOLD_PER_ENTRY * self._limits.entries:
+        self._received += len(part.changed) + len(part.gone) + len(part.unreadable) + len(part.readable)
+        if self._received > _CHANGES_PER_ENTRY * self._limits.entries:
             raise BrokenAnswer("a look without end")
         self._trees[part.tree].take(part)
         if sum(len(tree.rejected) for tree in self._trees) > self._limits.rejected_names:
@@ -116,7 +116,7 @@ class RemoteIndex:
 
     def complete(self, end: ScanEnd) -> None:
         """Note the end of a scan: its changes belong to the next snapshot."""
-        self._told = 0
+        self._received = 0
         for news in end.trees:
             tree = self._trees[news.tree]
             tree.listing = replace(

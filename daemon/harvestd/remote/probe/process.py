@@ -27,10 +27,10 @@ class NoProbe(Exception):
     The text describes the failure.
     """
 
-    def __init__(self, message: str, said: str = "") -> None:
-        """Store the reason. `said`: the host's standard output in place of the program's answers, made safe."""
+    def __init__(self, message: str, output: str = "") -> None:
+        """Store the reason. `output`: the host's standard output in place of the program's answers, made safe."""
         super().__init__(message)
-        self.said = said
+        self.output = output
 
 
 def broken(connection: Connection, error: BrokenStream | BrokenAnswer) -> HostQuarantined:
@@ -88,7 +88,7 @@ class ProbeProcess:
                 raise NoProbe("commands are refused") from e
             raise await self._connection.failed(e) from e
         except TimeoutError as e:
-            raise self._silent(self._connection.meter.total) from e
+            raise self._no_answer(self._connection.meter.total) from e
         except (asyncssh.Error, OSError) as e:
             raise self._connection.lost(e) from e
         self.round_trip = self._session.opened_at - asked
@@ -116,11 +116,11 @@ class ProbeProcess:
         said = "".join(f", saying {quoted(each)}" for each in words if each.strip())
         return f"the probe ended{'' if status is None else f' with status {status}'}{said}"
 
-    def _silent(self, heard: int) -> Retry:
-        """Return the error for a missing answer; `heard`: the connection's bytes before the wait."""
+    def _no_answer(self, received: int) -> Retry:
+        """Return the error for a missing answer; `received`: the connection's bytes before the wait."""
         seconds = self._limits.answer_time.total_seconds()
         what = f"{self._connection.target}: no byte of an answer within {seconds:g} s{self.whereabouts}"
-        if self._connection.meter.total > heard:
+        if self._connection.meter.total > received:
             return Stuck(
                 f"{what}, though the link is alive",
                 hint="its file system hangs; limits.answer_time says how long it may",
@@ -137,7 +137,7 @@ class ProbeProcess:
         """Whether the program runs, even one that broke the protocol: the wait for its answer reports that."""
         return not self._session.ended
 
-    def ask(self, request: dict[str, object], box: Mailbox) -> None:
+    def send(self, request: dict[str, object], box: Mailbox) -> None:
         """Send a request that is answered into `box`; raise `Retry` where the link is gone."""
         box.expecting = True
         channel = self._session.channel
@@ -161,11 +161,11 @@ class ProbeProcess:
         """
         while True:
             while not box.frames:
-                heard = self._connection.meter.total
+                received = self._connection.meter.total
                 with anyio.move_on_after(self._limits.answer_time.total_seconds()) as scope:
                     await self.arrival(box)
                 if scope.cancelled_caught:
-                    raise self._silent(heard)
+                    raise self._no_answer(received)
             frame = self._session.take(box)
             if frame.letter is not Letter.WAIT:
                 return frame
@@ -181,8 +181,8 @@ class ProbeProcess:
                 raise broken(self._connection, self._session.broken) from self._session.broken
             if self._session.ended:
                 raise self._lost() from self._session.error
-            box.news.clear()
-            await box.news.wait()
+            box.arrived.clear()
+            await box.arrived.wait()
 
     def close(self) -> None:
         """End the program by ending its input."""
@@ -205,10 +205,10 @@ class Running:
 
     async def get(self) -> ProbeProcess:
         """Return the process, started again if it has ended. Raise `Retry`."""
-        process, _ = await self.asked(())
+        process, _ = await self.start_or_send(())
         return process
 
-    async def asked(self, questions: Sequence[dict[str, object]]) -> tuple[ProbeProcess, bool]:
+    async def start_or_send(self, questions: Sequence[dict[str, object]]) -> tuple[ProbeProcess, bool]:
         """Return the process, and whether it was started by this call, with these requests. Raise `Retry`."""
         async with self._starting:
             begins = self._process is None or not self._process.alive

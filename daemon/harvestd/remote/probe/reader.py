@@ -39,11 +39,11 @@ class ProbeReader:
         """See `Reader.reading`."""
         async with self._lock:
             questions = list(_questions(requests, self._drifting))
-            process, told = await self._running.asked(questions)
+            process, started = await self._running.start_or_send(questions)
             answer = _Answer(self._running.connection, process, requests)
             try:
-                for question in questions if not told else ():
-                    process.ask(question, process.readings)
+                for question in questions if not started else ():
+                    process.send(question, process.readings)
                 # A list for each file: they need not live as long as the answer.
                 questions.clear()
                 yield answer

@@ -15,7 +15,7 @@ import asyncssh
 
 from harvestd.remote.probe import protocol
 from harvestd.remote.probe.protocol import BrokenStream, Frame, FrameDecoder, Letter, Pulse
-from harvestd.remote.ssh.asyncssh_patches import EarlyWords
+from harvestd.remote.ssh.asyncssh_patches import EarlyInput
 from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.flood_guard import MessageRate
 
@@ -44,7 +44,7 @@ class Mailbox:
         self.share = share
         """Bytes that may be in flight or buffered here."""
         self.frames: deque[Frame] = deque()
-        self.news = asyncio.Event()
+        self.arrived = asyncio.Event()
         self.expecting = expecting
         """Whether an answer is due: an unrequested one breaks the stream."""
         self._here = 0
@@ -58,7 +58,7 @@ class Mailbox:
         if self._untaken > self.share + _OVERRUN:
             raise BrokenStream("more bytes than it was granted")
         self.frames.append(frame)
-        self.news.set()
+        self.arrived.set()
 
     def take(self) -> Frame:
         """Remove and return the next frame."""
@@ -104,7 +104,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
         """Keep-alive frames that came lately."""
         self.decoder = decoder
         self.channel: asyncssh.SSHClientChannel[bytes] | None = None
-        self._early: EarlyWords | None = None
+        self._early: EarlyInput | None = None
         self.opened_at = 0.0
         credit = shares(connection.window)
         self.greeting = Mailbox("h", _FACTS, expecting=True)
@@ -139,7 +139,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
         """Send the program as soon as its execution is requested."""
         self.channel = chan
-        self._early = EarlyWords(chan)
+        self._early = EarlyInput(chan)
         self.opened_at = time.monotonic()
         # Behind the request to execute the command, which follows at once, but without waiting for its answer.
         asyncio.get_running_loop().call_soon(self._open)
@@ -199,7 +199,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
 
     def _wake_all(self) -> None:
         for box in self._boxes.values():
-            box.news.set()
+            box.arrived.set()
 
     def take(self, box: Mailbox) -> Frame:
         """Return the next frame of a channel, and grant as many bytes again, once it is worth a message."""

@@ -18,17 +18,17 @@ from harvestd.remote.api import (
     MOST_LINKS,
     NEVER,
     BoxFacts,
-    Glimpse,
     Limits,
+    OnPartialScan,
     OwnScan,
     ReadEvent,
     ReadRequest,
     WatchList,
     WithoutProbe,
-    unseen,
+    ignore_partial,
 )
 from harvestd.remote.sftp.reading import SftpReader
-from harvestd.remote.sftp.scanning import Counts, look_at, resolved_links
+from harvestd.remote.sftp.scanning import Counts, list_tree, resolved_links
 from harvestd.remote.sftp.session import NoSftp, SftpSession
 from harvestd.remote.ssh.connection import Connection
 from harvestd.remote.ssh.errors import LinkLost
@@ -51,7 +51,7 @@ class SftpBox:
         self._reader = SftpReader(connection, limits)
         self._session: SftpSession | None = None
         self.round_trip: float | None = None
-        self.looked = NEVER
+        self.last_scan_began = NEVER
         self._last: tuple[Listing, ...] = ()
         self._lock = anyio.Lock()
 
@@ -78,7 +78,7 @@ class SftpBox:
         if session is not None:
             session.close()
 
-    async def scan(self, glimpse: Glimpse = unseen) -> Snapshot:  # noqa: ARG002  (a scan has no partial results here)
+    async def scan(self, on_partial: OnPartialScan = ignore_partial) -> Snapshot:  # noqa: ARG002  (a scan has no partial results here)
         """See `Box.scan`."""
         seconds = self._limits.scan_time.total_seconds()
         async with self._lock:
@@ -87,7 +87,7 @@ class SftpBox:
             try:
                 with anyio.fail_after(seconds):
                     counts = Counts(self._limits, session)
-                    listings = [await look_at(session, tree, self._watch, counts) for tree in self._watch.trees]
+                    listings = [await list_tree(session, tree, self._watch, counts) for tree in self._watch.trees]
             except TimeoutError as e:
                 self._forget()
                 raise LinkLost(
@@ -98,15 +98,15 @@ class SftpBox:
             except BaseException:
                 self._forget()
                 raise
-            self.looked = began
+            self.last_scan_began = began
             return self._snapshot(tuple(listings), counts.rejected)
 
     async def scan_whole(self) -> Snapshot:
         """See `Box.scan_whole`: every scan over SFTP is complete."""
         return await self.scan()
 
-    def look_ahead(self) -> None:
-        """See `Box.look_ahead`: not possible over SFTP."""
+    def scan_ahead(self) -> None:
+        """See `Box.scan_ahead`: not possible over SFTP."""
 
     def scan_every(self, seconds: float | None) -> bool:  # noqa: ARG002  (the contract's)
         """See `Box.scan_every`: not possible over SFTP."""

@@ -69,8 +69,8 @@ async def _resolved(session: SftpSession, link: SymbolicLink, trees: Mapping[Tre
         return None
     place = trees[link.tree] + b"/" + encoded(str(link.path))
     try:
-        told = await session.call(session.client.readlink(place))
-        written = told if isinstance(told, bytes) else encoded(str(told))
+        target = await session.call(session.client.readlink(place))
+        written = target if isinstance(target, bytes) else encoded(str(target))
         real = await real_path(session, place)
     except asyncssh.SFTPError:
         return None
@@ -229,7 +229,7 @@ async def _at_once(jobs: list[tuple[Callable[[RemotePath], Awaitable[None]], Rem
         raise errors[0]
 
 
-async def look_at(session: SftpSession, tree: Tree, watch: WatchList, counts: Counts) -> Listing:
+async def list_tree(session: SftpSession, tree: Tree, watch: WatchList, counts: Counts) -> Listing:
     """Return one tree's listing; raise `Retry` or `HostQuarantined`; a failure is never reported as an empty tree."""
     missing = TreeState.NO_ROOT
     try:

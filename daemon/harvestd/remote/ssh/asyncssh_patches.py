@@ -113,7 +113,7 @@ def _sign_at_once(connection: SSHClientConnection) -> None:
     if send is None:
         return
 
-    async def send_or_sign(method: bytes, *words: bytes, key: Any = None, trivial: bool = True) -> None:  # noqa: ANN401
+    async def send_or_sign(method: bytes, *data: bytes, key: Any = None, trivial: bool = True) -> None:  # noqa: ANN401
         handler = getattr(connection, "_auth", None)
         sign = getattr(handler, "_send_signed_request", None)
         is_query = method == _METHOD and key is None
@@ -121,7 +121,7 @@ def _sign_at_once(connection: SSHClientConnection) -> None:
             await sign()
             return
         connection._harvestd_waits_for_agent = isinstance(key, SSHAgentKeyPair)  # type: ignore[attr-defined]  # noqa: SLF001
-        await send(method, *words, key=key, trivial=trivial)
+        await send(method, *data, key=key, trivial=trivial)
         connection._harvestd_waits_for_agent = False  # type: ignore[attr-defined]  # noqa: SLF001
 
     connection.send_userauth_request = send_or_sign  # type: ignore[method-assign]
@@ -152,7 +152,7 @@ def _begin_at_once(connection: SSHClientConnection) -> None:
 _OPENSSH = "SSH-2.0-OpenSSH_"
 
 
-class EarlyWords:
+class EarlyInput:
     """The first input on one channel; no other data may be sent on it until the command is executed."""
 
     def __init__(self, channel: SSHClientChannel[bytes]) -> None:
@@ -161,13 +161,13 @@ class EarlyWords:
         self._owed = 0
         self._rest = b""
 
-    def send(self, words: bytes) -> None:
+    def send(self, data: bytes) -> None:
         """Send the command's first input after the request to execute it. Raise `OSError` where the channel closes."""
         room = self._room()
         if not room:
-            self._channel.write(words)
+            self._channel.write(data)
             return
-        early, self._rest = words[:room], words[room:]
+        early, self._rest = data[:room], data[room:]
         self._owed = len(early)
         self._channel.send_packet(MSG_CHANNEL_DATA, String(early))
 

@@ -168,16 +168,16 @@ class Held(Immutable):
     """How the agent failed to answer; empty where it answered, or where there is no agent."""
 
 
-async def keys_of(agent: asyncssh.SSHAgentClient, socket: str, patience: float) -> Held:
-    """Return the agent's keys; none where it does not answer within `patience` seconds."""
+async def keys_of(agent: asyncssh.SSHAgentClient, socket: str, limit: float) -> Held:
+    """Return the agent's keys; none where it does not answer within `limit` seconds."""
     until, silent = _silent.get(socket, (0.0, ""))
     if time.monotonic() < until:
         return Held(silent=silent)
     try:
-        with anyio.fail_after(patience):
+        with anyio.fail_after(limit):
             found = tuple(await agent.get_keys())
     except TimeoutError:
-        silent = f"did not answer within {patience:g} s"
+        silent = f"did not answer within {limit:g} s"
         _report(socket, silent, _PAUSE)
         return Held(silent=silent)
     except (OSError, ValueError) as e:
@@ -219,18 +219,18 @@ class Identities(Immutable):
         tried = ", ".join(self.tried) or "none"
         left_out = f"; not offered: {', '.join(self.unusable)}" if self.unusable else ""
         user = target.user or "the local account's name"
-        words = f". The host says: {said}" if said else ""
+        reported = f". The host says: {said}" if said else ""
         written = "ssh.user and ssh.identity_files"
         if target.config_files:
             written += ", and User and IdentityFile in ssh.config_files"
         hint = f"check {written}, or give the key to the box: ssh-copy-id {_address(target)}"
         if wants_more:
-            words = f". It asks for something that is no key, such as a password or a second factor{words}"
+            reported = f". It asks for something that is no key, such as a password or a second factor{reported}"
             hint = (
                 "harvestd uses keys alone: see PubkeyAuthentication and AuthenticationMethods of the box's sshd_config"
             )
         return AuthenticationRefused(
-            f"{target}: the host refused to log in {user}. Keys offered: {tried}{left_out}{words}",
+            f"{target}: the host refused to log in {user}. Keys offered: {tried}{left_out}{reported}",
             hint=f"the host's own words come first; else {hint}" if said else hint,
         )
 
@@ -271,8 +271,8 @@ async def identities(target: Target, config: ResolvedConfig) -> AsyncIterator[Id
     socket = _socket(target, config)
     agent = asyncssh.SSHAgentClient(socket) if socket else None
     try:
-        patience = target.connect_timeout.total_seconds() / 2
-        held = await keys_of(agent, socket, patience) if agent else Held()
+        timeout = target.connect_timeout.total_seconds() / 2
+        held = await keys_of(agent, socket, timeout) if agent else Held()
         found = _chosen(target, config, files, held, has_agent=agent is not None)
         if not found.keys and held.silent:
             raise Retry(

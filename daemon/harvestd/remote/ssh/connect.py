@@ -49,9 +49,9 @@ from harvestd.remote.ssh.transport import JUMP_HOST, Dialer, ProxyCommand
 
 _MOST_HOPS = 8
 """Most jump hosts on the way to one host."""
-_MOST_SAID = 2048
+_LONGEST_BANNER = 2048
 """Characters of a banner that are kept."""
-_LAST_WORDS = 1.0
+_LAST_MESSAGES = 1.0
 """Seconds for the ProxyCommand of a failed connection to end and write its reason."""
 _NO_TIME = timedelta(0)
 _NO_KNOWN_HOSTS: tuple[list[str], ...] = ([], [], [], [], [], [], [])
@@ -229,7 +229,7 @@ class _Attempt:
             if isinstance(e, TimeoutError) and e.errno is None:
                 raise
             if self.proxy is not None:
-                await self.proxy.wait_ended(_LAST_WORDS)
+                await self.proxy.wait_ended(_LAST_MESSAGES)
             raise self._failed(e) from e
         return Connection(target, ssh, self.meter, window, self.dialer, self.ending, hop)
 
@@ -270,14 +270,14 @@ class _Attempt:
             case asyncssh.DisconnectError() if "authentication failures" in error.reason:
                 return self.keys.refused(self.target, quoted(self.banner))
             case _ if self.proxy is not None and (self.meter.total == 0 or self.proxy.status is not None):
-                return proxy_failed(self.target, self.proxy.status, self.proxy.said, error)
+                return proxy_failed(self.target, self.proxy.status, self.proxy.error_output, error)
             case _:
-                return not_connected(self.target, error, self._said, answered=self.meter.total > 0)
+                return not_connected(self.target, error, self._host_text, answered=self.meter.total > 0)
 
     @property
-    def _said(self) -> str:
+    def _host_text(self) -> str:
         """The host's plain text before SSH or during authentication."""
-        return quoted(self.dialer.said_before if self.dialer else b"") or quoted(self.banner)
+        return quoted(self.dialer.banner_before_version if self.dialer else b"") or quoted(self.banner)
 
     @property
     def _shown(self) -> str:
@@ -302,11 +302,11 @@ class _Attempt:
             hint = "does it wait for a confirmation, or for a key to be touched?"
         else:
             what, hint = "connected, but the log-in was not done", "a very slow link, or a box that hangs"
-        said = f". It said: {self._said}" if self._said else ""
-        if self.proxy is not None and self.proxy.said:
-            said += f". The ProxyCommand says: {quoted(self.proxy.said)}"
+        host_text = f". It said: {self._host_text}" if self._host_text else ""
+        if self.proxy is not None and self.proxy.error_output:
+            host_text += f". The ProxyCommand says: {quoted(self.proxy.error_output)}"
         way_out = f"{hint}; ssh.connect_timeout says how long it may take"
-        return Unreachable(f"{self.target}: {what} within {seconds:g} s{said}", hint=way_out)
+        return Unreachable(f"{self.target}: {what} within {seconds:g} s{host_text}", hint=way_out)
 
 
 class _Client(asyncssh.SSHClient):
@@ -319,7 +319,7 @@ class _Client(asyncssh.SSHClient):
     def auth_banner_received(self, msg: str, lang: str) -> None:  # noqa: ARG002  (asyncssh's signature)
         """Store the host's text during authentication: it holds the reason of a refusal."""
         attempt = self._attempt
-        attempt.banner += msg[: max(0, _MOST_SAID - len(attempt.banner))]
+        attempt.banner += msg[: max(0, _LONGEST_BANNER - len(attempt.banner))]
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         """Store the connection: the error at a deadline reports its progress."""

@@ -106,11 +106,11 @@ def not_connected(
 
     `said`: the host's own text, made safe. `answered`: whether any bytes arrived from the host.
     """
-    words = f". It said: {said}" if said else ""
+    reported = f". It said: {said}" if said else ""
     match error:
         case asyncssh.ConnectionLost() | ConnectionResetError() | BrokenPipeError():
             return Unreachable(
-                f"{target}: the connection was closed before the log-in was done{words}",
+                f"{target}: the connection was closed before the log-in was done{reported}",
                 hint=_why_closed(said) or "a booting box, or sshd's MaxStartups is reached; it is tried again",
             )
         case asyncssh.ChannelOpenError():
@@ -120,13 +120,13 @@ def not_connected(
             )
         case asyncssh.DisconnectError():
             return Unreachable(
-                f"{target}: the SSH handshake failed ({quoted(error.reason)}){words}", hint="is this an sshd?"
+                f"{target}: the SSH handshake failed ({quoted(error.reason)}){reported}", hint="is this an sshd?"
             )
         case OSError():
             return unreachable(target, error)
         case _ if answered:
             return Unreachable(
-                f"{target}: what answers there breaks the SSH protocol ({quoted(str(error))}){words}",
+                f"{target}: what answers there breaks the SSH protocol ({quoted(str(error))}){reported}",
                 hint="is this an sshd, and is this its port?",
             )
         case _:
@@ -147,16 +147,18 @@ def _why_closed(said: str) -> str:
 
 def proxy_failed(target: Target, status: int | None, said: bytes, error: Exception) -> HarvestError:
     """Return the error for a ProxyCommand that did not lead to the host."""
-    words = f", saying {quoted(said)}" if said.strip() else ""
+    reported = f", saying {quoted(said)}" if said.strip() else ""
     if status == _NOT_FOUND:
         return HostQuarantined(
-            f"{target}: the program of its ProxyCommand is not found{words}",
+            f"{target}: the program of its ProxyCommand is not found{reported}",
             hint="install it, or write its whole path: the PATH of a service is not that of your shell",
         )
     if status is None:
-        return Unreachable(f"{target}: its ProxyCommand does not lead to an SSH server ({quoted(str(error))}){words}")
+        return Unreachable(
+            f"{target}: its ProxyCommand does not lead to an SSH server ({quoted(str(error))}){reported}"
+        )
     return Unreachable(
-        f"{target}: its ProxyCommand ended with status {status} before the log-in was done{words}",
+        f"{target}: its ProxyCommand ended with status {status} before the log-in was done{reported}",
         hint="try it by hand, as the daemon's user: its PATH, home and agent are not those of your shell",
     )
 

@@ -201,7 +201,7 @@ class Metered:
         self._head = b""
 
     @property
-    def said_before(self) -> bytes:
+    def banner_before_version(self) -> bytes:
         """Return the other side's text before its version line: sshd writes there why it refuses a connection."""
         before, version, _ = (b"\n" + self._head).partition(b"\nSSH-")
         return before.strip() if version or self._head else b""

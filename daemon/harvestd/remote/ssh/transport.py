@@ -23,7 +23,7 @@ import asyncssh
 from harvestd.remote.ssh.flood_guard import Meter, MeteredChannel, MeteredSocket, Session
 from harvestd.remote.ssh.run_ssh import in_thread
 
-_SAID = 2048
+_LONGEST_ERROR_OUTPUT = 2048
 """Bytes of its standard error that are kept: the last ones, which hold the reason."""
 _ENDING = 2.0
 """Seconds for it to end after SIGHUP, before it is killed."""
@@ -35,7 +35,7 @@ class ProxyCommand(asyncio.SubprocessProtocol):
     def __init__(self, command: str) -> None:
         """Prepare the command: shell text with its tokens replaced."""
         self.command = command
-        self.said = b""
+        self.error_output = b""
         self._transport: asyncio.SubprocessTransport | None = None
         self._ended = asyncio.Event()
         self._drained = asyncio.Event()
@@ -80,7 +80,7 @@ class ProxyCommand(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002  (asyncio's signature)
         """Keep the end of its standard error."""
-        self.said = (self.said + data)[-_SAID:]
+        self.error_output = (self.error_output + data)[-_LONGEST_ERROR_OUTPUT:]
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
         """Record that its standard error is closed."""
@@ -90,9 +90,9 @@ class ProxyCommand(asyncio.SubprocessProtocol):
         """Record that the process has ended."""
         self._ended.set()
 
-    async def wait_ended(self, patience: float) -> None:
-        """Wait until the process has ended and its standard error is drained, or for `patience` seconds."""
-        with anyio.move_on_after(patience):
+    async def wait_ended(self, limit: float) -> None:
+        """Wait until the process has ended and its standard error is drained, or for `limit` seconds."""
+        with anyio.move_on_after(limit):
             await self._ended.wait()
             await self._drained.wait()
 
@@ -175,9 +175,9 @@ class Dialer:
         self._metered: MeteredChannel | MeteredSocket | None = None
 
     @property
-    def said_before(self) -> bytes:
+    def banner_before_version(self) -> bytes:
         """Return the server's text before its version line."""
-        return self._metered.said_before if self._metered else b""
+        return self._metered.banner_before_version if self._metered else b""
 
     def leave(self) -> None:
         """Allow, on the jump host's meter, for data that may still arrive there; call it when this connection ends."""

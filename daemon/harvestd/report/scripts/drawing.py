@@ -57,8 +57,8 @@ def main(picture: str, summary: str, report: Callable[[Experiment], Iterator[str
     mpl.rcdefaults()
     _set_style()
     try:
-        for said in report(read_experiment(arguments.experiment.resolve())):
-            print(_save(said, arguments.output / picture) if isinstance(said, Figure) else said)
+        for result in report(read_experiment(arguments.experiment.resolve())):
+            print(_save(result, arguments.output / picture) if isinstance(result, Figure) else result)
     except NothingToDrawError as e:
         print(f"Nothing to draw: {e}")
     return 0

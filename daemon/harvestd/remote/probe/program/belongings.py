@@ -84,7 +84,7 @@ INSTALLED_FOLDERS = frozenset((b"bin", b"lib", b"lib64", b"include", b"share", b
 LONGEST_SHOWN = 1024
 
 
-class Belongings:
+class DirectoryContent:
     """The content of one directory of a walk."""
 
     def __init__(self, device: int, owner: "int | None") -> None:
@@ -95,7 +95,7 @@ class Belongings:
         self.is_checkout = False
         self.installed = False
 
-    def look(self, handle: int, name: bytes, walk: "Walk") -> None:
+    def add(self, handle: int, name: bytes, walk: "Walk") -> None:
         """Add one entry. Raise OSError."""
         self.installed = self.installed or name in INSTALLED
         self.is_checkout = self.is_checkout or name == b".git"
@@ -162,7 +162,7 @@ class Walk:
                     self.stop(full)
                     self.searched = self.searched and depth > CHECKOUT_DEPTH
                     return
-                here = Belongings(device, owner)
+                here = DirectoryContent(device, owner)
                 if not self.taken(base, path, here, full):
                     continue
                 if here.is_checkout:
@@ -177,7 +177,7 @@ class Walk:
         finally:
             os.close(base)
 
-    def taken(self, base: int, path: bytes, here: Belongings, place: bytes) -> bool:
+    def taken(self, base: int, path: bytes, here: DirectoryContent, place: bytes) -> bool:
         """Read a directory as `take` does; return whether it exists. Note one that may not be listed."""
         try:
             self.take(base, path, here, place)
@@ -189,7 +189,7 @@ class Walk:
                 self.miss(place, "may not be listed")
         return True
 
-    def take(self, base: int, path: bytes, here: Belongings, place: bytes) -> None:
+    def take(self, base: int, path: bytes, here: DirectoryContent, place: bytes) -> None:
         """Read the directory `path` below `base`, which is at `place`. Raise OSError."""
         parts = [part for part in path.split(b"/") if part]
         handle = descend(os.dup(base), [to_text(part) for part in parts])
@@ -200,7 +200,7 @@ class Walk:
                     if self.left <= 0 or time.monotonic() > self.until:
                         self.stop(place)
                         break
-                    here.look(handle, entry.name, self)
+                    here.add(handle, entry.name, self)
         finally:
             os.close(handle)
         here.sort(parts[-1] if parts else b"")

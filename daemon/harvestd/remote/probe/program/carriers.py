@@ -124,19 +124,19 @@ def variables_of(place: str) -> "dict[bytes, bytes] | None":
 
 def cache_of(carrier: Carrier) -> "bytes | None":
     """Return the cache directory of an rclone; None where it can't be determined."""
-    told = option_of(carrier.command, b"--cache-dir")
-    if told is None:
+    directory = option_of(carrier.command, b"--cache-dir")
+    if directory is None:
         variables = variables_of(carrier.place)
         if variables is None:
             return None
-        told = variables.get(b"RCLONE_CACHE_DIR") or None
-        if told is None:
+        directory = variables.get(b"RCLONE_CACHE_DIR") or None
+        if directory is None:
             above = variables.get(b"XDG_CACHE_HOME") or os.path.join(variables.get(b"HOME", b""), b".cache")
-            told = os.path.join(above, b"rclone")
-    if told.startswith(b"/"):
-        return told
+            directory = os.path.join(above, b"rclone")
+    if directory.startswith(b"/"):
+        return directory
     try:
-        return os.path.join(os.readlink(os.fsencode(carrier.place) + b"/cwd"), told)
+        return os.path.join(os.readlink(os.fsencode(carrier.place) + b"/cwd"), directory)
     except OSError:
         return None
 

@@ -65,7 +65,7 @@ TOO_MUCH = "holds more than is looked at"
 UNREADABLE = "git answers in a form that is not known"
 
 
-class CantSay(Exception):
+class GitFailed(Exception):
     """git did not answer: it hangs, or its output is too long. The text describes the failure."""
 
 
@@ -86,7 +86,7 @@ class Git:
         self.left = HASHED_BYTES
 
     def pieces(self, place: bytes, *words: str) -> "Iterator[bytes]":
-        """Yield the output of git in a checkout as it arrives; raise `CantSay`, `NoCheckout`."""
+        """Yield the output of git in a checkout as it arrives; raise `GitFailed`, `NoCheckout`."""
         import subprocess  # noqa: PLC0415  (expensive, and needed only where there are checkouts)
 
         command: list[str | bytes] = [self.program, "-C", place, *GIT_OPTIONS, *words]
@@ -103,13 +103,13 @@ class Git:
                     start_new_session=True,
                 )
             except OSError as e:
-                raise CantSay(f"git does not start: {e.strerror}") from None
+                raise GitFailed(f"git does not start: {e.strerror}") from None
         try:
-            yield from self.said_by(running.stdout.fileno())  # type: ignore[union-attr]
+            yield from self.output_of(running.stdout.fileno())  # type: ignore[union-attr]
             if running.wait(timeout=max(END_SECONDS, self.until - time.monotonic())):
                 raise NoCheckout
         except subprocess.TimeoutExpired:
-            raise CantSay(self.late) from None
+            raise GitFailed(self.late) from None
         finally:
             if running.poll() is None:
                 os.killpg(running.pid, signal.SIGKILL)
@@ -118,15 +118,15 @@ class Git:
                     running.wait(timeout=END_SECONDS)
             running.stdout.close()  # type: ignore[union-attr]
 
-    def said_by(self, handle: int) -> "Iterator[bytes]":
+    def output_of(self, handle: int) -> "Iterator[bytes]":
         """Read to the end, within bounds."""
         size = 0
         while True:
             ready, _, _ = select.select([handle], [], [], max(0.0, self.until - time.monotonic()))
             if not ready:
-                raise CantSay(self.late)
+                raise GitFailed(self.late)
             if size > GIT_BYTES:
-                raise CantSay(TOO_MUCH)
+                raise GitFailed(TOO_MUCH)
             part = os.read(handle, 65536)
             if not part:
                 return
@@ -140,17 +140,17 @@ class Git:
             whole = (rest + piece).split(b"\0")
             rest = whole.pop()
             if len(rest) > LONGEST_RECORD:
-                raise CantSay(TOO_MUCH)
+                raise GitFailed(TOO_MUCH)
             yield from whole
         if rest:
             yield rest
 
     def line(self, place: bytes, *words: str) -> bytes:
         """Return a short answer of git."""
-        said = b"".join(self.records(place, *words))
-        if len(said) > LONGEST_RECORD:
-            raise CantSay(TOO_MUCH)
-        return said[:-1] if said.endswith(b"\n") else said
+        output = b"".join(self.records(place, *words))
+        if len(output) > LONGEST_RECORD:
+            raise GitFailed(TOO_MUCH)
+        return output[:-1] if output.endswith(b"\n") else output
 
     def trusts(self, place: bytes) -> bool:
         """Return whether git may read a repository: not where another user owns it, and may rewrite it.
@@ -172,10 +172,10 @@ class Git:
     def unpushed(self, place: bytes) -> int:
         """Return the number of commits that no remote branch holds, of branches, HEAD and stashes."""
         not_ours = ("--exclude=refs/tags/*", "--exclude=refs/prefetch/*")
-        said = self.line(place, "rev-list", "--count", *not_ours, "--all", "--not", "--remotes")
-        if not said.isdigit():
+        output = self.line(place, "rev-list", "--count", *not_ours, "--all", "--not", "--remotes")
+        if not output.isdigit():
             raise NoCheckout
-        return int(said)
+        return int(output)
 
     def untracked(self, place: bytes) -> int:
         """Return the number of untracked files; an untracked directory counts as one."""
@@ -200,7 +200,7 @@ class Git:
         for path in self.records(place, "diff-index", "-z", *plain, "HEAD"):
             found.add(path)
             if len(found) > MOST_TRACKED:
-                raise CantSay(TOO_MUCH)
+                raise GitFailed(TOO_MUCH)
         return found
 
     def head_of_module(self, place: bytes) -> "bytes | None":
@@ -225,8 +225,8 @@ class Tracked:
         self.folder: tuple[bytes, int] = (b"", -1)
         self.keeps_modes: bool | None = None
 
-    def look(self) -> None:
-        """Compare every entry of the index with its file; raise `CantSay`, `NoCheckout`."""
+    def compare(self) -> None:
+        """Compare every entry of the index with its file; raise `GitFailed`, `NoCheckout`."""
         index = self.git.line(self.place, "rev-parse", "--git-path", "index")
         try:
             written = os.stat(os.path.join(self.place, index)).st_mtime_ns  # noqa: PTH116, PTH118  (bytes)
@@ -240,18 +240,18 @@ class Tracked:
                 else:
                     found = INDEX_STAT.match(record)
                     if found is None:
-                        raise CantSay(UNREADABLE)
+                        raise GitFailed(UNREADABLE)
                     self.entry(head, [int(each) for each in found.groups()[:-1]], int(found.group(7), 16), written)
                     rest = record[found.end() :]
                 start = INDEX_HEAD.match(rest)
                 if start is None and rest:
-                    raise CantSay(UNREADABLE)
+                    raise GitFailed(UNREADABLE)
                 head = None if start is None else start.groups()
         finally:
             if self.folder[1] >= 0:
                 os.close(self.folder[1])
         if head is not None:
-            raise CantSay(UNREADABLE)
+            raise GitFailed(UNREADABLE)
 
     def entry(self, head: "tuple[bytes, ...]", noted: "list[int]", flags: int, written: int) -> None:
         """Compare one entry.
@@ -262,7 +262,7 @@ class Tracked:
         self.known.add(path)
         self.bytes += len(path)
         if len(self.known) > MOST_TRACKED or self.bytes > TRACKED_BYTES:
-            raise CantSay(TOO_MUCH)
+            raise GitFailed(TOO_MUCH)
         if stage != b"0":
             self.changed.add(path)
             return
@@ -286,10 +286,10 @@ class Tracked:
         """Return whether the executable bit is meaningful on this file system, by git's own test."""
         if self.keeps_modes is None:
             try:
-                said = self.git.line(self.place, "config", "--type=bool", "--get", "core.fileMode")
+                output = self.git.line(self.place, "config", "--type=bool", "--get", "core.fileMode")
             except NoCheckout:
-                said = b"true"
-            self.keeps_modes = said != b"false"
+                output = b"true"
+            self.keeps_modes = output != b"false"
         return self.keeps_modes
 
     def above(self, path: bytes) -> int:
@@ -338,7 +338,7 @@ class Tracked:
                     if not data:
                         break
                     if time.monotonic() > self.git.until:
-                        raise CantSay(self.git.late)
+                        raise GitFailed(self.git.late)
                     left -= len(data)
                     digest.update(data)
             finally:
@@ -364,12 +364,12 @@ def looks_whole(place: bytes) -> bool:
 def at_stake(git: Git, walk: Walk, place: bytes) -> "tuple[int, int]":
     """Return how many files of a checkout differ from the last commit, and how many commits no remote branch holds.
 
-    Files that git tracks are removed from the results of `walk`. Raise `CantSay`, `NoCheckout`.
+    Files that git tracks are removed from the results of `walk`. Raise `GitFailed`, `NoCheckout`.
     """
     if not git.trusts(place):
         raise NoCheckout
     tracked = Tracked(git, place)
-    tracked.look()
+    tracked.compare()
     staged = git.staged(place)
     changed = tracked.changed | (tracked.known if staged is None else staged)
     counts = (len(changed) + git.untracked(place), git.unpushed(place))
@@ -385,17 +385,17 @@ def checkouts(walk: Walk, seconds: float) -> "tuple[list[list[Any]] | None, str]
     if walk.checkouts and not program:
         return None, "there is no git"
     git = Git(program, seconds)
-    told: list[list[Any]] = []
+    rows: list[list[Any]] = []
     for place in walk.checkouts:
         try:
             changed, unpushed = at_stake(git, walk, place)
         except NoCheckout:
             # A repository that git can't read may hold anything; a directory that only looks like one counts as files.
             changed, unpushed = int(looks_whole(place)), 0
-        except CantSay as e:
+        except GitFailed as e:
             return None, f"{to_text(place)[:LONGEST_SHOWN]}: {e}"
         if changed or unpushed:
-            told.append([to_text(place), changed, unpushed])
-        if len(told) > CHECKOUTS:
+            rows.append([to_text(place), changed, unpushed])
+        if len(rows) > CHECKOUTS:
             return None, f"more than {CHECKOUTS} of them do, such as {to_text(place)[:LONGEST_SHOWN]}"
-    return told, ""
+    return rows, ""

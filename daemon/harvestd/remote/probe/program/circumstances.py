@@ -46,7 +46,7 @@ def device_of(root: str) -> "int | None":
         os.close(handle)
 
 
-def company(kept: "dict[tuple[int, int], float]", roots: "list[str]", seconds: float) -> "dict[str, Any]":
+def activity(kept: "dict[tuple[int, int], float]", roots: "list[str]", seconds: float) -> "dict[str, Any]":
     """Return the activity on the machine: programs on the GPUs, log-ins, and transfer programs.
 
     `seconds`: the time for a verdict's whole request.
@@ -71,17 +71,17 @@ def circumstances(request: "dict[str, Any]", kept: "dict[tuple[int, int], float]
 
     Where `lately` is 0 only the machine and its activity are checked: no file changed within no time.
     """
-    told = dict(
-        company(kept, request["roots"], request["seconds"]),
+    found = dict(
+        activity(kept, request["roots"], request["seconds"]),
         machine=machine_id(),
         host=os.uname().nodename,
         devices=[device_of(root) for root in request["roots"]],
     )
     if request["lately"]:
         near, far = walked(request)
-        told["checkouts"], told["unclear"] = checkouts(near, GIT_SHARE * request["seconds"])
-        told["outside"] = outside(near, far)
-    return told
+        found["checkouts"], found["unclear"] = checkouts(near, GIT_SHARE * request["seconds"])
+        found["outside"] = outside(near, far)
+    return found
 
 
 def circumstances_within(
@@ -95,11 +95,11 @@ def circumstances_within(
     `looking` keeps the thread: while a file system blocks it, no other is started. `kept` carries state from one answer
     to the next.
     """
-    told: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     looking[:] = [thread for thread in looking if thread.is_alive()]
     if not looking:
-        looking.append(threading.Thread(target=lambda: told.append(circumstances(request, kept)), daemon=True))
+        looking.append(threading.Thread(target=lambda: found.append(circumstances(request, kept)), daemon=True))
         looking[0].start()
         wait_for(looking[0], request["seconds"], output)
     unknown = {"machine": machine_id(), "host": os.uname().nodename, "devices": [None for _ in request["roots"]]}
-    return told[0] if told else dict(unknown, unclear=f"it took longer than {request['seconds']:g} s" + LIMITED)
+    return found[0] if found else dict(unknown, unclear=f"it took longer than {request['seconds']:g} s" + LIMITED)

@@ -22,7 +22,7 @@ WAITED_SECONDS = 1.0
 NVIDIA_GPUS = "/proc/driver/nvidia/gpus"
 MOST_LINES = 64
 MOST_BYTES = 4096
-LONGEST_SAID = 300
+LONGEST_OUTPUT = 300
 # NVIDIA's and AMD's devices: only their own tools can report what runs on them.
 GPU_DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/proc/driver/nvidia", "/dev/kfd")
 PYTHON = ".".join(str(part) for part in sys.version_info[:3])
@@ -64,7 +64,7 @@ def gpu_processes(waiting: "Callable[[], None]", seconds: float = NVIDIA_SECONDS
         return (None, "there is no nvidia-smi to ask") if any(map(os.path.exists, GPU_DEVICES)) else (0, "")
     lines, why = lines_from(program, "--query-compute-apps=pid", waiting, seconds)
     if lines is None or not all(line.isdigit() for line in lines):
-        return None, why or "nvidia-smi says " + "; ".join(lines or [])[:LONGEST_SAID]
+        return None, why or "nvidia-smi says " + "; ".join(lines or [])[:LONGEST_OUTPUT]
     return len(lines), ""
 
 
@@ -83,14 +83,14 @@ def lines_from(
             running = subprocess.Popen(command, stdin=null, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603  (no shell, an absolute path)
     except OSError as e:
         return None, f"nvidia-smi does not start: {e.strerror}"
-    said = None
+    output = None
     until = time.monotonic() + seconds
-    while said is None and time.monotonic() < until:
+    while output is None and time.monotonic() < until:
         try:
-            said = running.communicate(timeout=WAITED_SECONDS)
+            output = running.communicate(timeout=WAITED_SECONDS)
         except subprocess.TimeoutExpired:
             waiting()
-    if said is None:
+    if output is None:
         # Do not wait long after that: a hanging driver keeps it alive past SIGKILL.
         running.kill()
         with suppress(subprocess.TimeoutExpired):
@@ -99,9 +99,9 @@ def lines_from(
             pipe.close()  # type: ignore[union-attr]
         return None, f"nvidia-smi did not answer within {seconds:g} s, see limits.inspect_time"
     if running.returncode:
-        words = " ".join(to_text(b"\n".join(said)).split())[:LONGEST_SAID]
+        words = " ".join(to_text(b"\n".join(output)).split())[:LONGEST_OUTPUT]
         return None, f"nvidia-smi ended with status {running.returncode}: {words}"
-    return [line.strip() for line in to_text(said[0]).splitlines() if line.strip()][:MOST_LINES], ""
+    return [line.strip() for line in to_text(output[0]).splitlines() if line.strip()][:MOST_LINES], ""
 
 
 def nothing() -> None:

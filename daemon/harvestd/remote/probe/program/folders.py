@@ -96,7 +96,7 @@ class WatchedTree:
         self.suspects: set[str] = set()
         self.entries = 0
 
-    def stands_on(self, filesystem: str) -> None:
+    def set_filesystem(self, filesystem: str) -> None:
         """Set the tree's present file system."""
         self.filesystem = filesystem
         self.drifts = filesystem.startswith("fuse") and filesystem not in STEADY_FUSE
@@ -109,7 +109,7 @@ class WatchedTree:
             self.drifted = True
         self.suspects.add(path)
 
-    def tells(self, entry: "bytes | None") -> bool:
+    def sends(self, entry: "bytes | None") -> bool:
         """Return whether an entry is sent, if there is one."""
         return entry is not None and (self.bare or entry[:1] != b"d")
 
@@ -126,7 +126,7 @@ def stamp_of(s: os.stat_result, now_ns: int) -> int:
 
 def newest(entries: "dict[str, bytes]") -> int:
     """Return the newest change among some entries, in nanoseconds of the host's clock."""
-    return max((max(told(entry)[2:4]) for entry in entries.values()), default=0)
+    return max((max(as_row(entry)[2:4]) for entry in entries.values()), default=0)
 
 
 def seconds_since(changed_ns: int) -> float:
@@ -134,7 +134,7 @@ def seconds_since(changed_ns: int) -> float:
     return max(0.0, time.time() - changed_ns / SECOND)
 
 
-def told(entry: bytes) -> "list[Any]":
+def as_row(entry: bytes) -> "list[Any]":
     """Return an entry in the form of the protocol: kind, size, mtime, ctime, inode, and a link's target."""
     kind, *version = ENTRY.unpack_from(entry)
     fields = [kind.decode("ascii"), *version]
@@ -189,7 +189,7 @@ def is_same_but_inode(before: "bytes | None", after: bytes) -> bool:
     """Return whether a file has an unchanged size and time, and another inode."""
     if before is None or before[:1] != b"f" or after[:1] != b"f":
         return False
-    old, new = told(before), told(after)
+    old, new = as_row(before), as_row(after)
     return old[1:3] == new[1:3] and old[4] != new[4]
 
 

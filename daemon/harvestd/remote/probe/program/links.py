@@ -72,7 +72,7 @@ class Resolving(threading.Thread):
         threading.Thread.__init__(self, daemon=True)
         self.request = request
         self.seconds = LINK_SHARE * request["seconds"]
-        self.told: dict[tuple[int, str], list[Any] | None] = {}
+        self.found: dict[tuple[int, str], list[Any] | None] = {}
         self.at = ""
 
     def run(self) -> None:
@@ -82,7 +82,7 @@ class Resolving(threading.Thread):
         trees = [tree_place(root, name) for root, name in self.request["trees"]]
         for tree, path in self.request["links"]:
             self.at = path
-            self.told[tree, path] = link_target(os.path.join(trees[tree], to_raw(path)), trees, total, late)
+            self.found[tree, path] = link_target(os.path.join(trees[tree], to_raw(path)), trees, total, late)
 
 
 def wait_for(thread: threading.Thread, seconds: float, output: Output) -> None:
@@ -108,4 +108,4 @@ def links_within(request: "dict[str, Any]", resolving: "list[Resolving]", output
     if thread.is_alive():
         hangs = f"not looked up: what {thread.at} leads to does not answer within {thread.seconds:g} s"
         hangs += ", see limits.inspect_time"
-    return {"links": [thread.told.get((tree, path)) for tree, path in request["links"]], "hangs": hangs}
+    return {"links": [thread.found.get((tree, path)) for tree, path in request["links"]], "hangs": hangs}

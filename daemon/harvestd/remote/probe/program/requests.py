@@ -24,7 +24,7 @@ class Requests:
 
     def __init__(self) -> None:
         self.credits: dict[str, Credit] = {}
-        self.heard = time.monotonic()
+        self.received_at = time.monotonic()
         self.stamp = 0
         self.silence = SILENCE_SECONDS
         self.takers: dict[str, Callable[[dict[str, Any]], object]] = {}
@@ -33,7 +33,7 @@ class Requests:
         """Read the next message; end the process where there is none."""
         (size,) = struct.unpack(">I", self.bytes(4))
         body = self.bytes(size)
-        self.heard = time.monotonic()
+        self.received_at = time.monotonic()
         return dict(json.loads((body if body[:1] == b"{" else zlib.decompress(body)).decode("ascii")))
 
     def bytes(self, size: int) -> bytes:
@@ -56,7 +56,7 @@ class Requests:
     def watch(self) -> None:
         """End the process when the other side has been silent for too long."""
         while True:
-            left = self.heard + self.silence - time.monotonic()
+            left = self.received_at + self.silence - time.monotonic()
             if left < 0:
                 # Not sys.exit: another thread may be blocked for ever by a dead network file system.
                 os._exit(3)

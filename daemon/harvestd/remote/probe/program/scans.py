@@ -16,13 +16,13 @@ from harvestd.remote.probe.program.folders import (
     NO_WATCH,
     Folder,
     WatchedTree,
+    as_row,
     entry_of,
     is_same_but_inode,
     joined,
     newest,
     seconds_since,
     stamp_of,
-    told,
 )
 from harvestd.remote.probe.program.notices import LOCAL, Notices
 from harvestd.remote.probe.program.places import (
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 PART_ENTRIES = 1000
 
 
-class News:
+class Changes:
     """Collects changes by directory, and sends them in parts, so that the receiver works while the scan goes on."""
 
     def __init__(self, tree: WatchedTree, output: Output) -> None:
@@ -151,7 +151,7 @@ class Look:
 
     def look(self, output: Output) -> bool:
         """Scan with the chosen thoroughness."""
-        self.news = News(self.tree, output)
+        self.changes = Changes(self.tree, output)
         root = tree_handle(self.tree.root, self.tree.name)
         s = os.fstat(root)
         if (s.st_dev, s.st_ino) in self.taken:
@@ -159,7 +159,7 @@ class Look:
             raise Refused("twin", "another root leads to the same directory")
         if (s.st_dev, s.st_ino) != self.tree.identity:
             if s.st_dev != self.tree.identity[0]:
-                self.tree.stands_on(filesystem(tree_place(self.tree.root, self.tree.name), s.st_dev))
+                self.tree.set_filesystem(filesystem(tree_place(self.tree.root, self.tree.name), s.st_dev))
                 self.every = self.all_folders = True
             if not self.tree.drifts:
                 # The directory was replaced by another one.
@@ -175,7 +175,7 @@ class Look:
                         self.revisit(root, path)
             finally:
                 os.close(root)
-        return self.news.finish()
+        return self.changes.finish()
 
     def revisit(self, root: int, path: str) -> None:
         """Scan one directory again, by its path."""
@@ -221,7 +221,7 @@ class Look:
             if self.tree.entries > self.most:
                 raise Refused("entries", "more entries than are wanted")
             if before == entries:
-                self.news.nothing(path)
+                self.changes.nothing(path)
             else:
                 folder.seen = self.now if before else self.now - seconds_since(newest(entries))
                 self.compare(path, before, entries)
@@ -249,14 +249,14 @@ class Look:
         place = joined(self.tree.name, path) if path else self.tree.name
         for count, name in enumerate(self.names(handle, place)):
             if count % ENTRIES_AT_A_STRETCH == 0:
-                self.news.output.progress(place)
+                self.changes.output.progress(place)
             text = to_text(os.fsencode(name))
             try:
                 found[text] = entry_of(handle, name, self.prune, before.get(text), self.tree.drifts)
             except FileNotFoundError:
                 continue
             except OSError:
-                self.news.shut.add(joined(path, text))
+                self.changes.shut.add(joined(path, text))
         return found
 
     def names(self, handle: int, place: str) -> "list[str]":
@@ -270,7 +270,7 @@ class Look:
             for entry in listed:
                 names.append(entry.name)
                 if len(names) % ENTRIES_AT_A_STRETCH == 0:
-                    self.news.output.progress(place)
+                    self.changes.output.progress(place)
         return names
 
     def compare(self, path: str, before: "dict[str, bytes]", entries: "dict[str, bytes]") -> None:
@@ -279,8 +279,8 @@ class Look:
         for name, entry in entries.items():
             known = before.get(name)
             if known != entry:
-                if self.tree.tells(entry):
-                    changed.append([name, *told(entry)])
+                if self.tree.sends(entry):
+                    changed.append([name, *as_row(entry)])
                 if known is not None and known[:1] == b"d" and entry[:1] != b"d":
                     self.drop_below(joined(path, name))
         for name, entry in before.items():
@@ -290,9 +290,9 @@ class Look:
             files = [name for name, entry in entries.items() if entry[:1] == b"f" and name in before]
             if files and all(is_same_but_inode(before[name], entries[name]) for name in files):
                 self.tree.suspect(path)
-        tells = self.tree.tells
+        tells = self.tree.sends
         gone = [name for name, entry in before.items() if tells(entry) and not tells(entries.get(name))]
-        self.news.note(path, changed, gone)
+        self.changes.note(path, changed, gone)
 
     def fresh(self, path: str, before: "dict[str, bytes]", folder: Folder) -> "list[str]":
         """Return the directories in a directory that were replaced, are new, or could not be listed before."""
@@ -305,21 +305,21 @@ class Look:
 
     def drop_below(self, path: str) -> None:
         """Record that everything in a directory was removed."""
-        self.news.opened.add(path)
+        self.changes.opened.add(path)
         folder = self.tree.folders.pop(path, None)
         if folder is None:
             return
         if self.notices is not None:
             self.notices.forget(folder.watch, (self.tree.index, path))
         self.tree.entries -= folder.count()
-        self.news.note(path, [], [name for name, entry in folder.entries().items() if self.tree.tells(entry)])
+        self.changes.note(path, [], [name for name, entry in folder.entries().items() if self.tree.sends(entry)])
         for name in folder.folders():
             self.drop_below(joined(path, name))
 
     def shut_off(self, path: str) -> None:
         """Record that a directory can't be listed (any more)."""
         self.drop_below(path)
-        self.news.shut.add(path)
+        self.changes.shut.add(path)
 
     def below(self, handle: int, path: str, depth: int, names: "list[str]") -> None:
         """Walk directories in an open one; record those that can't be listed as shut."""
@@ -335,5 +335,5 @@ class Look:
             except OSError:
                 self.shut_off(place)
                 continue
-            self.news.opened.add(place)
+            self.changes.opened.add(place)
             self.walk(inside, place, depth + 1)

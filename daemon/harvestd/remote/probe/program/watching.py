@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 GATHERING_SECONDS = 0.004  # a writer's next file often follows within that time
 GROWTH_SECONDS = 1.0  # appended files can wait, and are written to all the time
 NAP_SECONDS = 0.03  # notices of a busy writer are processed in batches
-REST_PER_LOOK = 3.0  # unrequested scans take a quarter of the time at most
+REST_PER_SCAN = 3.0  # unrequested scans take a quarter of the time at most
 ROOT = ".."  # the key of the watch on a root whose tree does not exist yet
 
 
@@ -43,13 +43,13 @@ class Watching:
         self.trees: list[WatchedTree] = []
         self.prune: frozenset[str] = frozenset()
         self.most = 0
-        self.told: object = object()
+        self.last_request: object = object()
         self.notices: Notices | None = None
         self.refused = False
         self.every: float | None = None
         self.scan_due: float | None = None
         self.due: float | None = None
-        self.rested = 0.0
+        self.pause_ends = 0.0
 
     def put(self, request: "dict[str, Any]") -> None:
         """Add a request, from another thread."""
@@ -65,7 +65,7 @@ class Watching:
             if self.scan_due is not None and time.monotonic() >= self.scan_due:
                 self.check()
             elif self.due is not None and time.monotonic() >= self.due:
-                self.tell()
+                self.send_changes()
 
     def wait(self) -> None:
         """Wait for a request, for notices, or until a scan is due."""
@@ -86,20 +86,20 @@ class Watching:
         if self.notices is None or not self.notices.collect() or not (self.notices.dirty or self.notices.lost):
             return
         wait = GATHERING_SECONDS if self.notices.urgent else GROWTH_SECONDS
-        due = max(time.monotonic() + wait, self.rested)
+        due = max(time.monotonic() + wait, self.pause_ends)
         self.due = due if self.due is None else min(self.due, due)
 
     def answer(self, request: "dict[str, Any]") -> None:
         """Answer a request for a scan."""
         asked = [request["trees"], request["prune"]]
-        if asked != self.told:
-            self.told = asked
+        if asked != self.last_request:
+            self.last_request = asked
             self.trees = [WatchedTree(i, *tree) for i, tree in enumerate(request["trees"])]
             self.prune = frozenset(os.fsdecode(to_raw(name)) for name in request["prune"])
             self.most = request["entries"]
         self.every = request["every"]
         began = time.monotonic()
-        self.look(request["id"], request["whole"], self.sender.stamp)
+        self.scan(request["id"], request["whole"], self.sender.stamp)
         if request["push"] and self.notices is None and not self.refused:
             self.begin()
         self.schedule(began)
@@ -111,28 +111,28 @@ class Watching:
         except NoNotices:
             self.refused = True
         else:
-            self.look(0, every=True)
+            self.scan(0, every=True)
             tidy()
 
-    def tell(self) -> None:
+    def send_changes(self) -> None:
         """Send the noticed changes."""
         began = time.monotonic()
-        self.look(0, every=False)
+        self.scan(0, every=False)
         ended = time.monotonic()
-        self.rested = ended + REST_PER_LOOK * (ended - began)
+        self.pause_ends = ended + REST_PER_SCAN * (ended - began)
 
     def check(self) -> None:
         """Scan as on request; send the changes, or that there are none."""
         began = time.monotonic()
-        self.look(0, False, self.sender.stamp)  # noqa: FBT003  (as on request)
+        self.scan(0, False, self.sender.stamp)  # noqa: FBT003  (as on request)
         self.schedule(began)
 
     def schedule(self, began: float) -> None:
         """Set the time of the next scan by itself, after one that began at `began`."""
         ended = time.monotonic()
-        self.scan_due = None if self.every is None else ended + max(self.every, REST_PER_LOOK * (ended - began))
+        self.scan_due = None if self.every is None else ended + max(self.every, REST_PER_SCAN * (ended - began))
 
-    def look(self, number: int, every: bool, stamp: "int | None" = None) -> None:  # noqa: FBT001  (a field of the request)
+    def scan(self, number: int, every: bool, stamp: "int | None" = None) -> None:  # noqa: FBT001  (a field of the request)
         """Scan all trees and send the changes.
 
         With a `stamp`, the scan is as thorough as a requested one, and its end is always sent. Without one, only what
@@ -140,29 +140,29 @@ class Watching:
         """
         started, began = time.monotonic(), int(time.time() * SECOND)
         dirty, lost = self.noticed()
-        told = number != 0
+        is_sent = number != 0
         changed = []
         try:
             for tree in self.trees:
                 named = {path for index, path in dirty if index == tree.index}
-                state, new = self.look_at(tree, named, every or lost, asked=stamp is not None)
+                state, new = self.scan_tree(tree, named, every or lost, asked=stamp is not None)
                 if state != tree.state:
                     changed.append([tree.index, *state])
                     tree.state = state
-                told = told or new or bool(changed)
+                is_sent = is_sent or new or bool(changed)
         except Refused as e:
             self.output.json(b"Q", {"id": number, "kind": e.kind, "why": e.why})
         else:
             end: dict[str, Any] = {"id": number, "now": began, "trees": changed}
             if stamp is not None:
                 end.update(at=stamp, took=int((time.monotonic() - started) * 1000))
-            if told:
+            if is_sent:
                 self.output.json(b"E", end)
             elif stamp is not None:
                 self.output.json(b"U", end)
         self.output.flush()
 
-    def look_at(
+    def scan_tree(
         self,
         tree: WatchedTree,
         dirty: "set[str]",
@@ -180,14 +180,14 @@ class Watching:
         if tree.drifted and not tree.drifts:
             # All entries are sent again, in the same scan that reports the drift: the other side holds inodes.
             tree.drifts = every = True
-        look = Look(tree, self.most - others, self.prune, self.notices, taken)
+        scan = Look(tree, self.most - others, self.prune, self.notices, taken)
         try:
             if every or tree.state[:1] != ("present",):
-                new = look.whole(self.output)
-            elif asked and not self.is_told_all(tree):
-                new = look.light(self.output, dirty)
+                new = scan.whole(self.output)
+            elif asked and not self.is_notified_fully(tree):
+                new = scan.light(self.output, dirty)
             else:
-                new = look.noticed(self.output, dirty)
+                new = scan.noticed(self.output, dirty)
         except Refused as e:
             if e.kind not in ("no root", "twin", "broken link"):
                 raise
@@ -201,7 +201,7 @@ class Watching:
             raise Refused("failed", f"{tree.name}: {e.strerror or e}") from None
         return self.present(tree), new
 
-    def is_told_all(self, tree: WatchedTree) -> bool:
+    def is_notified_fully(self, tree: WatchedTree) -> bool:
         """Return whether the kernel names every changed directory of a tree."""
         local = self.notices is not None and tree.state[2] in LOCAL
         return local and all(folder.watch != NO_WATCH for folder in tree.folders.values())
