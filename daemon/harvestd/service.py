@@ -107,7 +107,7 @@ async def run(
                     tasks.start_soon(keep_running, "configuration", partial(reloading.run, fleet.adopt))
                     tasks.start_soon(keep_running, "jobs", JobWatch(context, scan_now).run)
                     line = partial(_line, context, tally, fleet)
-                    await _report(manager, line, context.deadlines, context.service_failures)
+                    await report(manager, line, context.deadlines, context.service_failures)
             listening.cancel_scope.cancel()
     log.info(Event.SERVICE_STOPPED, exit_code=int(ExitCode.OK), duration_seconds=round(time.monotonic() - started, 3))
     return ExitCode.OK
@@ -157,7 +157,7 @@ async def _ask_for_time(manager: ServiceManager, opening: anyio.CancelScope) -> 
             await anyio.sleep(_BEAT)
 
 
-async def _report(manager: ServiceManager, line: Callable[[], str], deadlines: Deadlines, failures: Bulkhead) -> None:
+async def report(manager: ServiceManager, line: Callable[[], str], deadlines: Deadlines, failures: Bulkhead) -> None:
     """Report tasks that are past their deadline, and feed the service manager's watchdog while there are none.
 
     Without a service manager they are still reported as events. An outage of all hosts is no reason for a restart.

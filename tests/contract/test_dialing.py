@@ -91,7 +91,7 @@ async def test_an_address_that_leads_nowhere_holds_the_next_one_up_for_a_moment(
     """An address that does not answer is raced by the next one, and given up when that one won."""
     server = openssh_factory()
     resolving["two.invalid"] = lambda: ["127.0.0.77", "127.0.0.1"]
-    real = transport._connect
+    real = transport.connect
     given_up: list[object] = []
 
     async def hanging(family: int, place: Any, own: Any) -> socket.socket:  # noqa: ANN401  (as the real one)
@@ -103,7 +103,7 @@ async def test_an_address_that_leads_nowhere_holds_the_next_one_up_for_a_moment(
             given_up.append(place)
         raise AssertionError
 
-    monkeypatch.setattr(transport, "_connect", hanging)
+    monkeypatch.setattr(transport, "connect", hanging)
     assert await outcome(target_for(server, address="two.invalid")) is None
     assert len(given_up) == 1
 

@@ -86,14 +86,14 @@ async def test_files_on_a_mount_that_hangs_cost_the_connect_timeout(
     """A host whose key can't be read in time is tried again later; a host beside it is connected to."""
     server = openssh_factory()
     end = threading.Event()
-    real = auth._read_files
+    real = auth.read_files
 
     def hanging(target: Target, config: ResolvedConfig) -> object:
         if target.called == "slow":
             end.wait(60)
         return real(target, config)
 
-    monkeypatch.setattr(auth, "_read_files", hanging)
+    monkeypatch.setattr(auth, "read_files", hanging)
     try:
         async with anyio.create_task_group() as tasks:
             slow: list[object] = []

@@ -22,7 +22,7 @@ async def test_every_failure_leaves_the_last_good_set(
     account: Account, planted: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the API does, the boxes stay watched over the same connections, and it is told once each time."""
-    monkeypatch.setattr(lambda_api, "_DEADLINE", 0.5)
+    monkeypatch.setattr(lambda_api, "DEADLINE", 0.5)
     account.rent(A, "gpu-a", "127.0.0.2")
     account.rent(B, "", "127.0.0.3")
     run = RunWriter(account.root, RunSpec(total_steps=200))

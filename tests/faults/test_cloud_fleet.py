@@ -139,7 +139,7 @@ async def test_the_right_boxes_are_watched_at_every_moment(
 
     Nobody loses a connection over a failure, and nothing that is told or written holds a secret.
     """
-    monkeypatch.setattr(lambda_api, "_DEADLINE", 2.0)
+    monkeypatch.setattr(lambda_api, "DEADLINE", 2.0)
     account.cloud.retry_after = "1"
     story = Story(account, 7)
     for _ in range(BOXES):

@@ -38,14 +38,14 @@ def disk(workstation: Workstation) -> Iterator[Path]:
 def told(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """Return the errnos with which the kernel refused the store something, as they come."""
     seen: list[int | None] = []
-    meaning = store_errors._failure
+    meaning = store_errors.failure
 
     def noted(error: OSError, doing: str) -> HarvestError:
         seen.append(error.errno)
         return meaning(error, doing)
 
-    monkeypatch.setattr(store_errors, "_failure", noted)
-    monkeypatch.setattr("harvestd.harvest.budgets._FIRST_PAUSE", 0.5)
+    monkeypatch.setattr(store_errors, "failure", noted)
+    monkeypatch.setattr("harvestd.harvest.budgets.FIRST_PAUSE", 0.5)
     return seen
 
 
@@ -168,7 +168,7 @@ async def test_no_space_for_the_catalogue_either(workstation: Workstation, monke
         return refused[-1]
 
     monkeypatch.setattr("harvestd.catalogue.engine.unusable", noted)
-    monkeypatch.setattr("harvestd.harvest.budgets._FIRST_PAUSE", 0.2)
+    monkeypatch.setattr("harvestd.harvest.budgets.FIRST_PAUSE", 0.2)
     box = workstation.add_box()
     writer = write_checkpoint(box.root, 16)
     with small_disk(workstation.data, 16 * MIB) as disk:

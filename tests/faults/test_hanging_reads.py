@@ -41,7 +41,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         return context
 
     monkeypatch.setattr(Context, "of", made)
-    monkeypatch.setattr("harvestd.harvest.host.failures._STUCK_PAUSE", 3.0)
+    monkeypatch.setattr("harvestd.harvest.host.failures.STUCK_PAUSE", 3.0)
 
 
 def _started(command: list[str]) -> subprocess.Popen[str]:

@@ -58,9 +58,9 @@ async def test_host_that_comes_and_goes_is_no_stream_of_events(
     workstation: Workstation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first losses are told, and no more; that it is back is told when it has settled, and nothing is missed."""
-    monkeypatch.setattr("harvestd.harvest.fleet.supervisor._FIRST_PAUSE", 0.05)
-    monkeypatch.setattr("harvestd.harvest.fleet.supervisor._LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr("harvestd.harvest.fleet.supervisor._REMEMBERED", 3.0)
+    monkeypatch.setattr("harvestd.harvest.fleet.supervisor.FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("harvestd.harvest.fleet.supervisor.LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("harvestd.harvest.fleet.supervisor.REMEMBERED", 3.0)
     honest = Liar(tmp_path / "honest")
     writer = RunWriter(honest.root, RUN)
     writer.start()

@@ -96,7 +96,7 @@ async def test_pauses_end_with_the_sleep(
     workstation: Workstation, sleeps: Sleeps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A host that was lost long ago is not waited for any longer: after a sleep it is tried at once."""
-    monkeypatch.setattr("harvestd.harvest.fleet.supervisor._FIRST_PAUSE", 300.0)
+    monkeypatch.setattr("harvestd.harvest.fleet.supervisor.FIRST_PAUSE", 300.0)
     box = workstation.add_box()
     writer = RunWriter(box.root, RUN)
     writer.start()
@@ -133,7 +133,7 @@ async def test_attempts_to_log_in_are_begun_anew(workstation: Workstation, sleep
 
 async def test_nothing_happens_while_it_is_awake(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clocks that go on together, and differ by less than a look takes, interrupt nobody."""
-    monkeypatch.setattr("harvestd.harvest.fleet.interruptions._CHECK_EVERY", 0.01)
+    monkeypatch.setattr("harvestd.harvest.fleet.interruptions.CHECK_EVERY", 0.01)
     looks = 0
 
     def clock() -> float:

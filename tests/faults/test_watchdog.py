@@ -120,7 +120,7 @@ async def test_a_task_past_its_deadline_ends_the_signs_of_life(manager: Manager)
     told = ServiceManager({"NOTIFY_SOCKET": manager.place, "WATCHDOG_USEC": "200000"})
     with structlog.testing.capture_logs() as event_log:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(service._report, told, lambda: "well", deadlines, Bulkhead())
+            tasks.start_soon(service.report, told, lambda: "well", deadlines, Bulkhead())
             await until(lambda: manager.count(ALIVE) >= 2)
             with deadlines.within(1, "a look at gpu-a"):
                 now = 2 + GRACE
@@ -141,7 +141,7 @@ async def test_a_task_past_its_deadline_is_told_without_a_service_manager() -> N
     deadlines = Deadlines(lambda: now)
     with structlog.testing.capture_logs() as event_log:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(service._report, ServiceManager({}), lambda: "well", deadlines, Bulkhead())
+            tasks.start_soon(service.report, ServiceManager({}), lambda: "well", deadlines, Bulkhead())
             with deadlines.within(1, "a scan of gpu-a"):
                 now = 2 + GRACE
                 await until(lambda: events(event_log, "service.stuck", what="a scan of gpu-a"))
@@ -165,7 +165,7 @@ async def test_a_look_that_can_not_be_interrupted_is_stuck(
     workstation.add_box()
     announce(manager, monkeypatch)
     monkeypatch.setattr(ProbeBox, "scan", scan)
-    monkeypatch.setattr(observer, "_LOOKS", 0.001)
+    monkeypatch.setattr(observer, "SCANS", 0.001)
     monkeypatch.setattr(service_manager, "GRACE", 0.1)
     async with workstation.running() as event_log:
         await until(hanging.is_set)

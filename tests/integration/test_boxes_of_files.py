@@ -56,7 +56,7 @@ def targets(workstation: Workstation) -> Targets:
 async def test_boxes_of_a_file_come_change_and_go(targets: Targets, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a file names is watched under its id; labels that only name things leave the connection as it is."""
     monkeypatch.setattr("harvestd.settings.reload.QUIET", 50)
-    monkeypatch.setattr("harvestd.inventory.file_sd._SECOND_CHECK", timedelta(seconds=0.2))
+    monkeypatch.setattr("harvestd.inventory.file_sd.SECOND_CHECK", timedelta(seconds=0.2))
     a, b = targets.servers["gpu-a"], targets.servers["gpu-b"]
     run = RunWriter(targets.root, RunSpec(total_steps=64))
     run.start()
@@ -117,7 +117,7 @@ async def test_box_that_gets_another_name_is_not_gone(
 ) -> None:
     """Its runs are its own under any name: a silent one is not taken for dead, and its name follows its facts."""
     monkeypatch.setattr("harvestd.settings.reload.QUIET", 50)
-    monkeypatch.setattr("harvestd.inventory.file_sd._SECOND_CHECK", timedelta(seconds=0.2))
+    monkeypatch.setattr("harvestd.inventory.file_sd.SECOND_CHECK", timedelta(seconds=0.2))
     smi = tmp_path / "bin" / "nvidia-smi"
     smi.parent.mkdir()
     smi.write_text("#!/bin/sh\ncase $1 in *compute-apps*) echo 4001;; *) echo NVIDIA H100;; esac\n")

@@ -23,7 +23,7 @@ SIZE = 6 * MIB
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take no file for final within a test."""
-    monkeypatch.setattr(completeness, "_FOR_GOOD", 1e6)
+    monkeypatch.setattr(completeness, "FOR_GOOD", 1e6)
 
 
 def small_checkpoint(workstation: Workstation) -> RunWriter:

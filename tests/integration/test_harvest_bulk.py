@@ -74,7 +74,7 @@ async def test_one_large_file_comes_over_several_connections(
 ) -> None:
     """On a line with a long round trip one file is fetched in segments side by side, and is the same file at home."""
     # The relay's five milliseconds are to count for many.
-    monkeypatch.setattr("harvestd.harvest.transfer.pool._ROUND_TRIP_EACH", 0.001)
+    monkeypatch.setattr("harvestd.harvest.transfer.pool.ROUND_TRIP_EACH", 0.001)
     box = workstation.add_box()
     writer = write_large_checkpoint(box.root, names=LARGE[:1])
     async with relayed(box.port) as relay:

@@ -209,7 +209,7 @@ async def test_vanished_file_is_recorded_and_causes_no_storm(
         aside.rename(gone)
 
     monkeypatch.setattr(SmallFileFetcher, "fetch", vanishing)
-    monkeypatch.setattr("harvestd.harvest.host.failures._FIRST_PAUSE", 0.1)
+    monkeypatch.setattr("harvestd.harvest.host.failures.FIRST_PAUSE", 0.1)
     (result,) = (await workstation.once()).values()
     assert result.failed[str(evals.leaf(2))].reason == "metrics.csv: vanished"
     fired(17)

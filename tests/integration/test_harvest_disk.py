@@ -120,7 +120,7 @@ async def test_full_disk_in_the_middle_of_a_pass(workstation: Workstation, monke
         write(self, data)
 
     monkeypatch.setattr(Staged, "write", limited)
-    monkeypatch.setattr("harvestd.harvest.budgets._FIRST_PAUSE", 0.5)
+    monkeypatch.setattr("harvestd.harvest.budgets.FIRST_PAUSE", 0.5)
     (result,) = (await workstation.once()).values()
     assert result.disk_full
     assert next(written) > 4, "the disk was never full"
@@ -161,7 +161,7 @@ async def test_full_disk_in_a_large_transfer(workstation: Workstation, monkeypat
     # Segments are put at their places where several connections share a file.
     monkeypatch.setattr(Staged, "write", limited_write)
     monkeypatch.setattr(Staged, "put", limited_put)
-    monkeypatch.setattr("harvestd.harvest.budgets._FIRST_PAUSE", 0.5)
+    monkeypatch.setattr("harvestd.harvest.budgets.FIRST_PAUSE", 0.5)
     staging = workstation.data / ".harvestd" / "staging"
     async with workstation.running() as event_log:
         await until(lambda: events(event_log, "disk.low"))

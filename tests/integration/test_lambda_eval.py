@@ -154,8 +154,8 @@ async def test_a_job_whose_host_is_not_watched_is_said_to_wait(
     workstation: Workstation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where no host is watched at all, or where the host is not reached: once for each reason, and no flood."""
-    monkeypatch.setattr(watching, "_UNSEEN", 0.1)
-    monkeypatch.setattr(watching, "_BACKSTOP", 0.2)
+    monkeypatch.setattr(watching, "UNSEEN", 0.1)
+    monkeypatch.setattr(watching, "BACKSTOP", 0.2)
     write_job(workstation.jobs, RUN, lambda_ip="192.0.2.7")
     nowhere = "eval_20250821_120000_0123abcd"
     write_job(workstation.jobs, RUN, nowhere, lambda_ip=None)
@@ -396,9 +396,9 @@ async def test_box_that_tells_without_end_is_looked_at_for_its_job(
         looks.append("heard")
         return await hear(observer)
 
-    async def reported(_session: HostLoop, _scan_now: object, _asked_before: int, _plan: Plan) -> loop._WakeReason:
+    async def reported(_session: HostLoop, _scan_now: object, _asked_before: int, _plan: Plan) -> loop.WakeReason:
         await anyio.sleep(0.01)
-        return loop._WakeReason.PUSHED
+        return loop.WakeReason.PUSHED
 
     monkeypatch.setattr(Observer, "take_reports", heard)
     monkeypatch.setattr(HostLoop, "_wait_for_reason", reported)
@@ -414,7 +414,7 @@ async def test_manager_leaves_it_to_the_daemon(workstation: Workstation, monkeyp
     async with workstation.running():
         file = write_job(workstation.jobs, RUN, status="RUNNING")
         with monkeypatch.context() as patched:
-            patched.setattr(syncing, "_TIMEOUT", 0.5)
+            patched.setattr(syncing, "TIMEOUT", 0.5)
             with pytest.raises(SyncFailed, match="its status is RUNNING") as caught:
                 await manager(workstation, raise_on_error=True).sync_results_async(JOB, None)
         assert caught.value.exit_code == ExitCode.LOCKED
@@ -452,7 +452,7 @@ async def test_a_defect_at_one_job_keeps_no_other_from_being_synced(
         return read_job(directory, job_id)
 
     monkeypatch.setattr(watching, "read_job", read_or_fail)
-    monkeypatch.setattr(watching, "_BACKSTOP", 0.2)
+    monkeypatch.setattr(watching, "BACKSTOP", 0.2)
     evaluated(workstation.add_box().root, RUN)
     workstation.jobs.mkdir()
     async with workstation.running() as event_log:

@@ -65,7 +65,7 @@ async def test_full_disk_at_a_discovery_leaves_no_contradiction(
             await save(self, experiment, run)
 
     monkeypatch.setattr(Catalogue, "save_discovery", saved)
-    monkeypatch.setattr("harvestd.harvest.budgets._FIRST_PAUSE", 0.2)
+    monkeypatch.setattr("harvestd.harvest.budgets.FIRST_PAUSE", 0.2)
     async with workstation.running() as event_log:
         await until(workstation.follows(writer), seconds=60)
         assert refused

@@ -199,9 +199,9 @@ async def test_without_matplotlib_the_rest_is_made(
 async def test_the_daemon_follows(workstation: Workstation, writer: RunWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report of a run that goes on is made again with its new lines, picture and all."""
     monkeypatch.setattr(reports, "EVERY", 0.0)
-    monkeypatch.setattr(reports, "_QUIET", 0.0)
-    monkeypatch.setattr(reports, "_REST", 0.0)
-    monkeypatch.setattr(reports, "_LOOK", 0.05)
+    monkeypatch.setattr(reports, "QUIET", 0.0)
+    monkeypatch.setattr(reports, "REST", 0.0)
+    monkeypatch.setattr(reports, "LOOK", 0.05)
     async with workstation.running(report=DRAWN) as event_log:
         await until(workstation.stands(RUN.name, "..", "analysis", "shade.png"))
         home = home_of(workstation)
@@ -218,7 +218,7 @@ async def test_a_start_makes_what_the_last_process_did_not_come_to(
     workstation: Workstation, writer: RunWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pictures of another state are drawn by the next daemon, though nothing changes any more."""
-    monkeypatch.setattr(reports, "_QUIET", 0.0)
+    monkeypatch.setattr(reports, "QUIET", 0.0)
     await workstation.once()
     home = home_of(workstation)
     assert writer.last_step == 4
@@ -232,8 +232,8 @@ async def test_a_script_that_fails_is_told_once(
 ) -> None:
     """Its last words are an event, escaped and without secrets to say; the others draw, and everything goes on."""
     monkeypatch.setenv("LAMBDA_API_KEY", "secret")
-    monkeypatch.setattr(reports, "_QUIET", 0.0)
-    monkeypatch.setattr(reports, "_REST", 0.0)
+    monkeypatch.setattr(reports, "QUIET", 0.0)
+    monkeypatch.setattr(reports, "REST", 0.0)
     monkeypatch.setattr(reports, "EVERY", 0.0)
     await workstation.once()
     home = home_of(workstation)
@@ -260,9 +260,9 @@ async def test_a_script_that_hangs_is_ended(
 
     What was late is drawn again later, although nothing changed.
     """
-    monkeypatch.setattr(reports, "_QUIET", 0.0)
+    monkeypatch.setattr(reports, "QUIET", 0.0)
     monkeypatch.setattr(reports, "EVERY", 0.1)
-    monkeypatch.setattr(reports, "_REST", 0.1)
+    monkeypatch.setattr(reports, "REST", 0.1)
     monkeypatch.setattr(analysis, "DEADLINE", 2.0 if by == "its deadline" else 120.0)
     await workstation.once()
     assert writer.last_step == 4
@@ -369,7 +369,7 @@ async def test_a_box_can_not_make_a_report_dear(
     (leaf.begin(8) / "metrics.csv").write_bytes(b"pass@1\n" + b"1\n" * 200_000)
     leaf.seal(8)
     monkeypatch.setattr(reports, "EVERY", 0.0)
-    monkeypatch.setattr(reports, "_QUIET", 0.0)
+    monkeypatch.setattr(reports, "QUIET", 0.0)
     async with workstation.running():
         await until(lambda: sorted(rows) == [5, 50_000])
         readme = home_of(workstation) / "README.md"

@@ -47,7 +47,7 @@ async def step(event_log: EventLog, writer: RunWriter, number: int) -> None:
 
 async def test_a_run_that_hangs_is_told(workstation: Workstation, box: GpuBox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its log falls silent while its process lives: told with its last step, and again after it went on and hung."""
-    monkeypatch.setattr(progress, "_LEAST", 1.0)
+    monkeypatch.setattr(progress, "LEAST", 1.0)
     writer = RunWriter(box.root, RUN)
     writer.start()
     writer.log_until(3)
@@ -78,8 +78,8 @@ async def test_a_run_that_diverges_is_told(workstation: Workstation, box: GpuBox
 
 async def test_a_box_that_does_nothing_is_told(workstation: Workstation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, until something moves there."""
-    monkeypatch.setattr(health, "_ASK_EVERY", 0.2)
-    monkeypatch.setattr(health, "_IDLE_AFTER", 1.0)
+    monkeypatch.setattr(health, "ASK_EVERY", 0.2)
+    monkeypatch.setattr(health, "IDLE_AFTER", 1.0)
     box = workstation.add_box()
     writer = RunWriter(box.root, RUN)
     writer.start()

@@ -66,7 +66,7 @@ def understood(frame: Frame) -> object:
 def believed(frames: Sequence[Frame]) -> Iterator[str]:
     """Take frames as the conversations do, and give the error of each that breaks a rule."""
     nobody: Any = None
-    reading = reader._Answer(nobody, nobody, [REQUEST])
+    reading = reader.Answer(nobody, nobody, [REQUEST])
     known = RemoteIndex((TREE,), Limits(entries=1000, rejected_names=10))
     for frame in frames:
         try:

@@ -11,7 +11,7 @@ from harvestd.convention.paths import RemotePath
 from harvestd.convention.scan.snapshot import EntryType
 from harvestd.errors import HarvestError
 from harvestd.remote.api import Limits
-from harvestd.remote.sftp.scanning import Counts, _Walk
+from harvestd.remote.sftp.scanning import Counts, Walk
 from harvestd.remote.sftp.session import BadAnswer
 
 ENTRIES = 20
@@ -48,7 +48,7 @@ def test_any_listing_is_taken_or_refused(listed: list[tuple[bytes, asyncssh.SFTP
     """Names stay below their directory, numbers stay in range, and the limits hold."""
     session: Any = _Session()
     counts = Counts(Limits(entries=ENTRIES, rejected_names=REJECTED), session)
-    walk = _Walk(session, b"/tree", frozenset({"wandb"}), counts)
+    walk = Walk(session, b"/tree", frozenset({"wandb"}), counts)
     directory = RemotePath(("runs",))
     try:
         for name, told in listed:

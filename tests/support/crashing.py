@@ -61,7 +61,7 @@ SCENARIOS = {scenario.__name__: scenario for scenario in (publish_first, publish
 def main(place: str, scenario: str, point: str, turn: str, means: str) -> None:
     """Run `scenario`, to be killed at the moment given."""
     if means == "links only":
-        walking._renameat2 = None
+        walking.renameat2 = None
     turns = count(1)
 
     def die() -> None:

@@ -11,7 +11,7 @@ from harvestd.store.publish import Outcome, Publication, publish
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
 
-RENAMEAT2 = "harvestd.store.walking._renameat2"
+RENAMEAT2 = "harvestd.store.walking.renameat2"
 """What a test sets to None for a file system that can't refuse to replace."""
 
 

@@ -51,7 +51,7 @@ def failing(call: str, number: int, code: int, data: Path) -> Iterator[NthCall]:
         with failpoints.armed("catalogue.changed", commit):
             yield nth
     elif call == "renameat2":
-        with mock.patch.object(walking, "_renameat2", _failing_renameat2(nth)):
+        with mock.patch.object(walking, "renameat2", _failing_renameat2(nth)):
             yield nth
     else:
         with mock.patch.object(os, call, _failing_call(getattr(os, call), nth, data)):
@@ -59,7 +59,7 @@ def failing(call: str, number: int, code: int, data: Path) -> Iterator[NthCall]:
 
 
 def _failing_renameat2(nth: NthCall) -> walking.Renameat2:
-    real = walking._renameat2
+    real = walking.renameat2
     assert real is not None, "this kernel has no renameat2"
 
     def called(source: int, name: bytes, target: int, new_name: bytes, flags: int) -> int:

@@ -137,12 +137,12 @@ def main(descriptor: str) -> None:
 def _import_all() -> None:
     from harvestd.cli.app import COMMANDS  # noqa: PLC0415  (only the server needs all this)
     from harvestd.cli.lazy_import import imported  # noqa: PLC0415
-    from harvestd.harvest.startup import _import_work  # noqa: PLC0415
+    from harvestd.harvest.startup import import_work  # noqa: PLC0415
 
     import_module("support.house")
     for module in ("catalogue.open", *(f"cli.{entry.module}" for entry in COMMANDS.values())):
         imported(f"harvestd.{module}")
-    _import_work()
+    import_work()
     # What was imported stays shared with the forked processes.
     gc.collect()
     gc.freeze()

@@ -161,7 +161,7 @@ def _forked(task: Task) -> Ending:
     if child == 0:
         signal.alarm(_DEADLINE)
         if task.links_only:
-            walking._renameat2 = None
+            walking.renameat2 = None
         ending = _ending(task, tell_made)
         os.write(tell_answer, pickle.dumps(ending))
         os._exit(0)
@@ -183,7 +183,7 @@ def main() -> None:
         os.fdopen(os.dup(1), "wb") as answers,
         mock.patch.object(executor, "SMALL", 1000),
         mock.patch.object(large, "PART", 2000),
-        mock.patch.object(failures, "_FIRST_PAUSE", 0.01),
+        mock.patch.object(failures, "FIRST_PAUSE", 0.01),
     ):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         configure("json", "error")

@@ -327,9 +327,9 @@ def main(config: str, point: str = "", turn: str = "1", deed: str = "die") -> in
 
     settings = load(Path(config), env={})
     if _QUARANTINE in os.environ:
-        supervisor._QUARANTINE = float(os.environ[_QUARANTINE])
+        supervisor.QUARANTINE = float(os.environ[_QUARANTINE])
     if point == "rename.linked":
-        walking._renameat2 = None  # reached only where the file system can't refuse to replace
+        walking.renameat2 = None  # reached only where the file system can't refuse to replace
     if not point:
         return anyio.run(service.run, settings, Path(config))
     with failpoints.armed(point, act):

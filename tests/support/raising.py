@@ -84,8 +84,8 @@ def raise_in_tasks_of(host: str, monkeypatch: pytest.MonkeyPatch) -> Raising:
 
     monkeypatch.setattr(HostSupervisor, "run", watched)
     monkeypatch.setattr(Bulkhead, "report", heard)
-    monkeypatch.setattr("harvestd.harvest.fleet.supervisor._FIRST_PAUSE", 0.02)
-    monkeypatch.setattr("harvestd.harvest.fleet.supervisor._LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("harvestd.harvest.fleet.supervisor.FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("harvestd.harvest.fleet.supervisor.LONGEST_PAUSE", 0.05)
     return made
 
 

@@ -26,7 +26,7 @@ insert: Final = sqlite.insert
 """The dialect's own, with ON CONFLICT: other modules import it from here."""
 
 _BUSY_SECONDS = 10.0
-_VERSION_TABLE = """
+VERSION_TABLE = """
 CREATE TABLE alembic_version (
     version_num VARCHAR(32) NOT NULL,
     CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
@@ -56,7 +56,7 @@ def open_engine(state_dir: Path, *, timeout: float = _BUSY_SECONDS) -> Engine:
 
     `timeout`: seconds to wait while another process writes.
     """
-    filesystem = _filesystem_of(state_dir)
+    filesystem = filesystem_of(state_dir)
     if filesystem in NETWORK_FILESYSTEMS | _REMOTE_FUSE:
         raise Fatal(
             f"{state_dir} is on a network file system ({filesystem}), where the catalogue's locks can't be trusted",
@@ -97,7 +97,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 """The form of spaces, tabs, newlines and backslashes in the mount table."""
 
 
-def _filesystem_of(path: Path) -> str:
+def filesystem_of(path: Path) -> str:
     """Return the type of the file system of `path`, from the kernel's mount table; empty if unknown."""
     best, kind = -1, ""
     resolved = str(path.resolve())
@@ -139,17 +139,18 @@ def migrate(engine: Engine, state_dir: Path) -> None:
         )
     elif found < HEAD:
         _keep_copy(engine, state_dir / f"{FILE_NAME}.before-{HEAD}")
-        _upgrade(engine, state_dir, found)
+        upgrade(engine, state_dir, found)
 
 
 def _make(connection: Connection) -> None:
     metadata.create_all(connection, checkfirst=False)
-    connection.exec_driver_sql(_VERSION_TABLE)
+    connection.exec_driver_sql(VERSION_TABLE)
     connection.exec_driver_sql("INSERT INTO alembic_version (version_num) VALUES (?)", (HEAD,))
     connection.execute(insert(meta).values(key=REBUILD, value="pending"))
 
 
-def _upgrade(engine: Engine, state_dir: Path, found: str) -> None:
+def upgrade(engine: Engine, state_dir: Path, found: str) -> None:
+    """Migrate the tables from revision `found` to the newest. Raise `Fatal`."""
     from alembic import command  # noqa: PLC0415  (heavy, and needed only when there is something to migrate)
     from alembic.config import Config  # noqa: PLC0415  (the same)
     from alembic.util.exc import CommandError  # noqa: PLC0415  (the same)

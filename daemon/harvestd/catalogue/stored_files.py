@@ -36,18 +36,18 @@ _ALL: Final = ("", b"\xff" * 256)
 _DIRECTORY: Final = "(SELECT directory FROM experiments WHERE experiments.id = files.experiment_id)"
 _STORAGE: Final = "(SELECT storage FROM volumes WHERE volumes.id = files.volume_id)"
 _SELECT: Final = f"SELECT {_DIRECTORY}, path, experiment_id, {_STORAGE}, {', '.join(SOURCE_COLUMNS[1:])} FROM files"  # noqa: S608
-_IN_RANGE: Final = f"{_SELECT} WHERE experiment_id IS ? AND path >= ? AND path < ? ORDER BY path LIMIT ?"
-_AT: Final = f"{_SELECT} WHERE experiment_id IS ? AND path = ?"
+IN_RANGE: Final = f"{_SELECT} WHERE experiment_id IS ? AND path >= ? AND path < ? ORDER BY path LIMIT ?"
+AT: Final = f"{_SELECT} WHERE experiment_id IS ? AND path = ?"
 _EXPERIMENTS_AT: Final = "SELECT id FROM experiments WHERE directory = ?"
-_FROM_STORAGE: Final = (
+FROM_STORAGE: Final = (
     f"SELECT place, id, {_DIRECTORY}, path FROM files"  # noqa: S608
     " WHERE volume_id = (SELECT id FROM volumes WHERE storage = ?) AND (place, id) > (?, ?) ORDER BY place, id LIMIT ?"
 )
-_SIZES_FROM: Final = (
+SIZES_FROM: Final = (
     f"SELECT {_DIRECTORY}, path, experiment_id, kind, size FROM files"  # noqa: S608
     " WHERE volume_id = (SELECT id FROM volumes WHERE storage = ?)"
 )
-_BELOW_PLACE: Final = (
+BELOW_PLACE: Final = (
     "SELECT DISTINCT experiment_id FROM files"
     " WHERE volume_id = (SELECT id FROM volumes WHERE storage = ?) AND place >= ? AND place < ?"
 )
@@ -60,7 +60,7 @@ _SAVE: Final = (
 )
 _SAVE_FILED: Final = _SAVE.format("(experiment_id, path)")
 _SAVE_UNFILED: Final = _SAVE.format("(path) WHERE experiment_id IS NULL")
-_FORGET: Final = "DELETE FROM files WHERE experiment_id IS ? AND path = ?"
+FORGET: Final = "DELETE FROM files WHERE experiment_id IS ? AND path = ?"
 
 
 def save(connection: Connection, files: Sequence[FileRecord]) -> None:
@@ -80,7 +80,7 @@ def forget(connection: Connection, files: Iterable[FileRecord]) -> None:
     """Delete the rows of files, as far as there are any."""
     keys = [_key(file) for file in files]
     if keys:
-        connection.exec_driver_sql(_FORGET, keys)
+        connection.exec_driver_sql(FORGET, keys)
 
 
 def _key(file: FileRecord) -> tuple[str | None, str | bytes]:
@@ -138,7 +138,7 @@ def read(connection: Connection, ranges: Sequence[Range], most: int) -> tuple[li
         while left and len(found) < most:
             experiment, low, high = left.pop()
             wanted = most - len(found)
-            here = connection.exec_driver_sql(_IN_RANGE, (experiment, low, high, wanted)).fetchall()
+            here = connection.exec_driver_sql(IN_RANGE, (experiment, low, high, wanted)).fetchall()
             found += [_file(row) for row in here]
             if len(here) == wanted:
                 left.append((experiment, _next(here[-1][1]), high))
@@ -170,7 +170,7 @@ def file_at(connection: Connection, target: LocalPath) -> FileRecord | None:
     experiments = connection.exec_driver_sql(_EXPERIMENTS_AT, (stored(target[0]),)).scalars().all()
     with own_rows():
         keys = ((each, relative_text(target, each)) for each in (None, *experiments))
-        rows = (connection.exec_driver_sql(_AT, key).first() for key in keys)
+        rows = (connection.exec_driver_sql(AT, key).first() for key in keys)
         return next((_file(row) for row in rows if row is not None), None)
 
 
@@ -178,7 +178,7 @@ def sections_from(
     connection: Connection, storage: str, after: Position, most: int
 ) -> tuple[set[Section], Position | None]:
     """Return the sections of the files from a storage after a position, and the last one; None if these were all."""
-    found = connection.exec_driver_sql(_FROM_STORAGE, (storage, *after, most)).fetchall()
+    found = connection.exec_driver_sql(FROM_STORAGE, (storage, *after, most)).fetchall()
     sections = {section_of(tuple(local_text(directory, path).split("/", 3))) for _, _, directory, path in found}
     return sections, (found[-1][0], found[-1][1]) if len(found) == most else None
 
@@ -199,14 +199,14 @@ def sizes_from(connection: Connection, storage: str) -> list[StoredSize]:
     with own_rows():
         return [
             StoredSize(LocalPath.parse(local_text(directory, path)), experiment, size, Kind(kind) in GROWING)
-            for directory, path, experiment, kind, size in connection.exec_driver_sql(_SIZES_FROM, (storage,))
+            for directory, path, experiment, kind, size in connection.exec_driver_sql(SIZES_FROM, (storage,))
         ]
 
 
 def experiments_below(connection: Connection, storage: str, place: str) -> list[str]:
     """Return the experiments of the files from below an absolute path."""
     pairs = _both_forms([(f"{place}/", place + _AFTER_SLASH)])
-    found = (connection.exec_driver_sql(_BELOW_PLACE, (storage, *pair)).scalars() for pair in pairs)
+    found = (connection.exec_driver_sql(BELOW_PLACE, (storage, *pair)).scalars() for pair in pairs)
     return [each for several in found for each in several if each is not None]
 
 

@@ -35,7 +35,7 @@ def imported(module: str) -> ModuleType:
         stack.enter_context(uncollected())
         for needless in _NEEDLESS:
             stack.enter_context(_without(needless))
-        stack.enter_context(_asking_the_cache(_LINKER_CACHE))
+        stack.enter_context(asking_the_cache(_LINKER_CACHE))
         return import_module(module)
 
 
@@ -53,7 +53,7 @@ def _without(module: str) -> Iterator[None]:
 
 
 @contextmanager
-def _asking_the_cache(cache: Path) -> Iterator[None]:
+def asking_the_cache(cache: Path) -> Iterator[None]:
     """Make `find_library` read the linker's cache; without a cache (musl) it stays unchanged."""
     try:
         content = cache.read_bytes()
@@ -61,14 +61,14 @@ def _asking_the_cache(cache: Path) -> Iterator[None]:
         yield
         return
     usual = ctypes.util.find_library
-    ctypes.util.find_library = lambda name: _in_cache(content, name)
+    ctypes.util.find_library = lambda name: in_cache(content, name)
     try:
         yield
     finally:
         ctypes.util.find_library = usual
 
 
-def _in_cache(content: bytes, name: str) -> str | None:
+def in_cache(content: bytes, name: str) -> str | None:
     """Return the file name of a shared library that the linker lists and can load; None: there is none."""
     # Its texts are paths, each ended by NUL; a library's name is the end of one.
     start = f"/lib{name}.so".encode()

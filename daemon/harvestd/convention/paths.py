@@ -23,7 +23,7 @@ RESERVED = ".harvestd"
 """harvestd's own directory in the data root; no remote name may refer to it."""
 
 
-_SHARED: dict[str, str] = {}
+SHARED: dict[str, str] = {}
 _MOST_SHARED = 20_000
 
 
@@ -32,9 +32,9 @@ def shared(name: str) -> str:
 
     `sys.intern` would keep each name for good on Python 3.12; here the number of kept names is bounded.
     """
-    if len(_SHARED) >= _MOST_SHARED:
-        _SHARED.clear()
-    return _SHARED.setdefault(name, name)
+    if len(SHARED) >= _MOST_SHARED:
+        SHARED.clear()
+    return SHARED.setdefault(name, name)
 
 
 class RejectedPath(ValueError):

@@ -272,7 +272,7 @@ def _for_experiments(group: FetchGroup, experiments: Sequence[str | None]) -> Fe
     return replace(group, files=tuple(file for file in files if file.targets))
 
 
-_FIRST_PAUSE = 0.5
+FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
 """Seconds without fetching after the disk was full although it seemed to have room (a quota, for example).
 
@@ -359,7 +359,7 @@ class DiskSpace:
         if time.monotonic() < self._resting_until:
             return
         self._full_in_a_row += 1
-        self._resting_until = time.monotonic() + backoff(_FIRST_PAUSE, self._full_in_a_row, _LONGEST_PAUSE)
+        self._resting_until = time.monotonic() + backoff(FIRST_PAUSE, self._full_in_a_row, _LONGEST_PAUSE)
 
     def proved(self) -> None:
         """Note that something was fetched and written."""

@@ -18,7 +18,7 @@ from harvestd.harvest.metrics import FleetMetrics
 
 _EVERY: Final = 60.0
 """Seconds between two searches for records that are not needed any more."""
-_COLLECTING: Final = 300.0
+COLLECTING: Final = 300.0
 """Seconds between two collections of closed connections."""
 _ARENA_MAX: Final = -8
 """M_ARENA_MAX of mallopt(3)."""
@@ -52,7 +52,7 @@ async def collect(tally: FleetMetrics) -> None:
     """
     collected = tally.ended
     while True:
-        await anyio.sleep(_COLLECTING)
+        await anyio.sleep(COLLECTING)
         if tally.ended != collected:
             collected = tally.ended
             gc.collect()

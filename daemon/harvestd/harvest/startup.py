@@ -142,7 +142,7 @@ def _open_catalogue(settings: Settings, data_root_id: str, stack: ExitStack) -> 
         from harvestd.catalogue.open import open_catalogue  # noqa: PLC0415  (see above)
 
         catalogue = _closing(stack, open_catalogue(settings.state, data_root_id))
-        _import_work()
+        import_work()
     return catalogue
 
 
@@ -151,11 +151,11 @@ def _open_scratch(settings: Settings, stack: ExitStack) -> "Catalogue":
         from harvestd.catalogue.open import open_scratch  # noqa: PLC0415  (see above)
 
         catalogue = _closing(stack, open_scratch(settings.state))
-        _import_work()
+        import_work()
     return catalogue
 
 
-def _import_work() -> None:
+def import_work() -> None:
     """Import in this thread what is needed once a host is connected, so that the event loop does not wait for it."""
     protocol.command()  # packs the probe program
     for module in _WORK:

@@ -193,7 +193,7 @@ def _host(group: _Group, source: str, address: str, port: int | None) -> Host:
 
 _CHECK_EVERY = timedelta(seconds=30)
 """For file systems that report no changes."""
-_SECOND_CHECK = timedelta(seconds=2)
+SECOND_CHECK = timedelta(seconds=2)
 """After a read that found hosts removed."""
 
 
@@ -218,7 +218,7 @@ class _Reading(Immutable):
     """Of its content."""
 
 
-class _File:
+class File:
     """One file, and the hosts accepted from it."""
 
     def __init__(self, path: Path) -> None:
@@ -297,7 +297,7 @@ class TargetsFiles:
         if problems:
             raise BadTargets(problems)
 
-    async def _follow(self, files: Sequence[_File], send_hosts: Callable[[], None]) -> None:
+    async def _follow(self, files: Sequence[File], send_hosts: Callable[[], None]) -> None:
         async with anyio.create_task_group() as tasks:
             if files:
                 await tasks.start(watch, [file.path for file in files], self._notice)
@@ -307,13 +307,13 @@ class TargetsFiles:
                 self._log_problems()
                 send_hosts()
                 soon = any(file.is_doubted for file in files)
-                with anyio.move_on_after((_SECOND_CHECK if soon else _CHECK_EVERY).total_seconds()):
+                with anyio.move_on_after((SECOND_CHECK if soon else _CHECK_EVERY).total_seconds()):
                     await self._due.wait()
 
     def _notice(self) -> None:
         self._due.set()
 
-    async def _look(self, files: Sequence[_File]) -> None:
+    async def _look(self, files: Sequence[File]) -> None:
         for file in files:
             file.take(await anyio.to_thread.run_sync(_read, file.path))
 
@@ -335,12 +335,12 @@ class TargetsFiles:
         self._problems = problems
 
 
-def _files(settings: Targets, known: Sequence[_File]) -> tuple[_File, ...]:
+def _files(settings: Targets, known: Sequence[File]) -> tuple[File, ...]:
     before = {file.path: file for file in known}
-    return tuple(before.get(path) or _File(path) for path in dict.fromkeys(settings.files))
+    return tuple(before.get(path) or File(path) for path in dict.fromkeys(settings.files))
 
 
-def _together(files: Sequence[_File]) -> tuple[frozenset[Host], tuple[Problem, ...]]:
+def _together(files: Sequence[File]) -> tuple[frozenset[Host], tuple[Problem, ...]]:
     """Return the hosts of all files, and all their problems."""
     taken: dict[str, Path] = {}
     hosts: set[Host] = set()

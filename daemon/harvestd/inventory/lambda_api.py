@@ -63,7 +63,7 @@ class InstanceList(Immutable):
     """Whether every entry could be parsed, so that a missing instance may be gone."""
 
 
-_DEADLINE = 30.0
+DEADLINE = 30.0
 """Seconds for a whole request: connecting, sending, and the complete answer."""
 _HINTS = {
     401: "check the API key: lambda_cloud.api_key_file, or LAMBDA_API_KEY",
@@ -131,7 +131,7 @@ def client_of(settings: LambdaCloud) -> "httpx.AsyncClient":
     # Not compressed: the size of an answer has to be known before it is unpacked. No proxy sees a key for this machine.
     return httpx.AsyncClient(
         headers={"accept": "application/json", "accept-encoding": "identity"},
-        timeout=_DEADLINE,
+        timeout=DEADLINE,
         trust_env=not is_local(settings.base_url),
     )
 
@@ -200,10 +200,10 @@ async def _sent(
     if body is not None:
         headers["content-type"] = "application/json"
     try:
-        with anyio.fail_after(_DEADLINE):
+        with anyio.fail_after(DEADLINE):
             return await _exchanged(client, f"{settings.base_url}/{path}", method, headers, body)
     except TimeoutError:
-        raise _Silent(f"no whole answer within {_DEADLINE:g} s", hint=_SLOW) from None
+        raise _Silent(f"no whole answer within {DEADLINE:g} s", hint=_SLOW) from None
 
 
 async def _exchanged(

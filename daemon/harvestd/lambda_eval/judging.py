@@ -125,7 +125,7 @@ def _unevaluated(job: Job, evals: Iterable[EvalDir]) -> Iterator[str]:
         for member in group.members
         if member.rest[-1] == "metrics.csv"
     ]
-    ours = [leaf for leaf in leaves if job.dataset is None or _is_of(leaf, job.dataset)]
+    ours = [leaf for leaf in leaves if job.dataset is None or is_of(leaf, job.dataset)]
     if not ours:
         yield f"no box shows an eval of {job.run}" + (f" on {job.dataset}" if job.dataset else "")
     for step in job.steps if ours else ():
@@ -133,7 +133,7 @@ def _unevaluated(job: Job, evals: Iterable[EvalDir]) -> Iterator[str]:
             yield f"no box shows an eval of step {step}"
 
 
-def _is_of(leaf: tuple[str, ...], dataset: str) -> bool:
+def is_of(leaf: tuple[str, ...], dataset: str) -> bool:
     """Return whether a directory above a leaf names this dataset, by the convention for such names."""
     known = (*DATASETS, dataset)
     for part in leaf[:-1]:

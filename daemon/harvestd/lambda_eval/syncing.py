@@ -34,7 +34,7 @@ from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger, speak_through_logging
 from harvestd.telemetry.sanitize import escaped
 
-_TIMEOUT = 60.0
+TIMEOUT = 60.0
 """Seconds within which the holder of the data root should have ended, or have recorded its results."""
 _ASK_EVERY = 0.5
 _MOST_REASONS = 5
@@ -76,7 +76,7 @@ async def sync_job(settings: Settings, job_id: str) -> Synced:
 
 async def _in_turn(settings: Settings, job: Job, hosts: Sequence[Host]) -> Synced:
     """Sync the job as soon as no other process holds the data root; that process may sync it meanwhile."""
-    deadline = time.monotonic() + _TIMEOUT
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
             with unwrapped():

@@ -98,9 +98,9 @@ async def _set_at_end(ended: anyio.Event) -> None:
 
 _REST = 20
 """Pause after judging, as a multiple of the time that judging took."""
-_BACKSTOP = 30.0
+BACKSTOP = 30.0
 """Seconds after which the files are read although no change was reported."""
-_UNSEEN = 20.0
+UNSEEN = 20.0
 """Seconds within which the host of a finished job should have been scanned."""
 
 
@@ -140,7 +140,7 @@ class JobWatch:
                 else:
                     self._read.clear()
                     self._due.clear()
-                with anyio.move_on_after(_BACKSTOP):
+                with anyio.move_on_after(BACKSTOP):
                     await self._check_until_changed()
 
     async def _check_until_changed(self) -> None:
@@ -161,7 +161,7 @@ class JobWatch:
                 if any(each.scanned >= due.since for each in own):
                     with self._context.service_failures.containing("jobs", job_id=due.job.id):
                         await self._check(due)
-                elif time.monotonic() - due.since >= _UNSEEN:
+                elif time.monotonic() - due.since >= UNSEEN:
                     self._wait(due, self._unseen(due.job))
             duration = time.monotonic() - started
             await self._context.signals.scanned.wait(scanned_before)

@@ -84,7 +84,7 @@ QUIET = 250
 """Milliseconds without a change after which a burst of saves is over."""
 LONGEST_BURST = 2_000
 """Milliseconds after which a burst that continues is reported anyway."""
-_ASK_EVERY = 5.0
+ASK_EVERY = 5.0
 """Seconds between two checks whether the directories are still the same: the watch on a removed one reports nothing."""
 
 
@@ -136,7 +136,7 @@ async def _follow(around: _Surroundings, files: Collection[Path], changed: Calla
                 break
         else:
             # Removed meanwhile, or not readable for this user.
-            await anyio.sleep(_ASK_EVERY)
+            await anyio.sleep(ASK_EVERY)
         tasks.cancel_scope.cancel()
 
 
@@ -173,7 +173,7 @@ async def _until_others(around: _Surroundings, files: Collection[Path], ended: a
     """
     try:
         while await anyio.to_thread.run_sync(_surroundings, files) == around:  # noqa: ASYNC110  (there is no event for this)
-            await anyio.sleep(_ASK_EVERY)
+            await anyio.sleep(ASK_EVERY)
     finally:
         ended.set()
 

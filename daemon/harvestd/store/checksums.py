@@ -28,9 +28,9 @@ Read = Callable[[int, int], bytes]
 _PIECE: Final = 1024 * 1024
 _SLICE: Final = 32 * _PIECE
 """Bytes that are checked between two yields."""
-_MOST_MADE: Final = 4 * 1024**3
+MOST_MADE: Final = 4 * 1024**3
 """Bytes: decompressed content beyond this is not checked, since few bytes can expand to terabytes."""
-_DIRECTORY: Final = 4 * 1024 * 1024
+DIRECTORY: Final = 4 * 1024 * 1024
 """Bytes: a zip archive with a longer directory is not checked, since all of it is held in memory."""
 _SAFETENSORS_PREFIX: Final = 8
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
@@ -104,7 +104,7 @@ def _gzip(size: int, read: Read) -> Iterator[None]:
                 if made - reported >= _SLICE:
                     reported = made
                     yield
-                if made > _MOST_MADE:
+                if made > MOST_MADE:
                     return
         while not member.eof and (more := len(member.decompress(b"", _PIECE))):
             made += more
@@ -141,7 +141,7 @@ def _zip(size: int, read: Read) -> Iterator[None]:
     """Check all entries of an archive: its directory is at its end, with the checksum of each."""
     try:
         with zipfile.ZipFile(_View(size, read)) as archive:
-            yield from _entries(archive, size + _MOST_MADE)
+            yield from _entries(archive, size + MOST_MADE)
     except _NotChecked:
         return
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, LookupError) as error:
@@ -197,7 +197,7 @@ class _View(io.RawIOBase):
     def read(self, size: int | None = -1, /) -> bytes:
         left = max(0, self._size - self._at)
         wanted = left if size is None or size < 0 else min(size, left)
-        if wanted > _DIRECTORY:
+        if wanted > DIRECTORY:
             raise _NotChecked
         piece = self._read(self._at, wanted)
         self._at += len(piece)

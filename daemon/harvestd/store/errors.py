@@ -53,7 +53,8 @@ def shown(path: LocalPath | str) -> str:
     return text if text.isprintable() else ascii(text)
 
 
-def _failure(error: OSError, doing: str) -> HarvestError:
+def failure(error: OSError, doing: str) -> HarvestError:
+    """Return the error of ours for a failed call, by its number; `doing` begins its text."""
     in_the_way = error.errno in {errno.ENOTDIR, errno.ELOOP}
     why = "a link or a file stands where a directory belongs" if in_the_way else error.strerror or str(error)
     sentence = f"{doing}: {why}"
@@ -84,7 +85,7 @@ class Translating:
     ) -> None:
         """Raise the class for an `OSError` of the body; all other exceptions pass unchanged."""
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError) and error.errno not in _OURS:
-            raise _failure(error, shown(self._doing)) from error
+            raise failure(error, shown(self._doing)) from error
 
 
 def translating(doing: LocalPath | str) -> Translating:

@@ -300,7 +300,7 @@ def _find_renameat2() -> Renameat2 | None:
     return found
 
 
-_renameat2 = _find_renameat2()
+renameat2 = _find_renameat2()
 
 
 def rename_noreplace(source: int, name: str, target: int, new_name: str) -> None:
@@ -308,8 +308,8 @@ def rename_noreplace(source: int, name: str, target: int, new_name: str) -> None
 
     Raise FileExistsError if anything is there, and OSError for other failures (EXDEV for another file system).
     """
-    if _renameat2 is not None:
-        if _renameat2(source, encoded(name), target, encoded(new_name), _NOREPLACE) == 0:
+    if renameat2 is not None:
+        if renameat2(source, encoded(name), target, encoded(new_name), _NOREPLACE) == 0:
             return
         number = ctypes.get_errno()
         if number not in _LACKING:

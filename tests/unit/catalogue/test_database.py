@@ -336,7 +336,7 @@ def migrated(tmp_path: Path) -> Iterator[Connection]:
     """Provide a catalogue that came to its schema step by step, by the migrations alone."""
     (tmp_path / "stepwise").mkdir()
     engine = open_engine(tmp_path / "stepwise")
-    database_module._upgrade(engine, tmp_path / "stepwise", found="none")
+    database_module.upgrade(engine, tmp_path / "stepwise", found="none")
     with engine.connect() as connection:
         yield connection
     engine.dispose()
@@ -358,7 +358,7 @@ def test_a_fresh_catalogue_is_what_the_migrations_lead_to(tmp_path: Path, migrat
 
 def test_a_start_that_fails_leaves_no_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables come all or none: a start that died in between begins again from an empty file."""
-    monkeypatch.setattr(database_module, "_VERSION_TABLE", "no SQL")
+    monkeypatch.setattr(database_module, "VERSION_TABLE", "no SQL")
     with pytest.raises(HaltedForSafety, match="no"):
         open_catalogue(tmp_path, "root-1")
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
@@ -431,8 +431,8 @@ def test_a_mount_over_a_mount_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     table = MOUNTS.format(mount=tmp_path, kind="nfs4") + f"31 30 8:2 / {tmp_path} rw - xfs /dev/sdb rw\n"
     table += f"32 21 0:41 / {tmp_path}/be rw - nfs4 server:/other rw\n"
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: table)
-    assert database_module._filesystem_of(tmp_path) == "xfs"
-    assert database_module._filesystem_of(tmp_path / "below") == "xfs"
+    assert database_module.filesystem_of(tmp_path) == "xfs"
+    assert database_module.filesystem_of(tmp_path / "below") == "xfs"
 
 
 @pytest.mark.parametrize("content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\xff" * 5000])

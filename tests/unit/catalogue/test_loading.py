@@ -416,12 +416,12 @@ async def test_the_queries_use_indexes(history: Path) -> None:
     """None of them reads the whole table."""
     with closing(sqlite3.connect(history / FILE_NAME)) as database:
         for statement, values in {
-            stored_files._IN_RANGE: ("a", "a", "b", 1),
-            stored_files._AT: ("a", "a"),
-            stored_files._FORGET: ("a", "a"),
-            stored_files._FROM_STORAGE: ("a", "b", 1, 1),
-            stored_files._SIZES_FROM: ("a",),
-            stored_files._BELOW_PLACE: ("a", "b", "c"),
+            stored_files.IN_RANGE: ("a", "a", "b", 1),
+            stored_files.AT: ("a", "a"),
+            stored_files.FORGET: ("a", "a"),
+            stored_files.FROM_STORAGE: ("a", "b", 1, 1),
+            stored_files.SIZES_FROM: ("a",),
+            stored_files.BELOW_PLACE: ("a", "b", "c"),
         }.items():
             plan = [row[-1] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
             assert any(step.startswith("SEARCH files USING INDEX") for step in plan), plan

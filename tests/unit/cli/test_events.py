@@ -60,7 +60,7 @@ def test_a_new_daemon_is_waited_for_and_says_nothing_twice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After the stream broke, it is asked again until it answers; what it remembers of before was said already."""
-    monkeypatch.setattr(events, "_AGAIN", 0.0)
+    monkeypatch.setattr(events, "AGAIN", 0.0)
     daemon = Daemon(
         [told(6, 0), told(7, 1)],
         [told(8, 2)],

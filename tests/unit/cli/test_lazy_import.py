@@ -98,13 +98,13 @@ def test_a_failing_import_leaves_nothing_behind() -> None:
 def test_the_cache_names_what_can_be_loaded() -> None:
     """A library is found by its bare name alone, and one that can't be loaded here counts as missing."""
     content = b"ld.so\0libm.so.6\0/lib/libm.so.6\0libmissing.so.1\0/lib/libmissing.so.1\0libxm.so.1\0"
-    assert lazy_import._in_cache(content, "m") == "libm.so.6"
-    assert lazy_import._in_cache(content, "missing") is None
-    assert lazy_import._in_cache(content, "x") is None
+    assert lazy_import.in_cache(content, "m") == "libm.so.6"
+    assert lazy_import.in_cache(content, "missing") is None
+    assert lazy_import.in_cache(content, "x") is None
 
 
 def test_without_a_cache_the_usual_search_remains(tmp_path: Path) -> None:
     """Where the linker keeps no cache, as musl's, libraries are looked for as Python does."""
     usual = ctypes.util.find_library
-    with lazy_import._asking_the_cache(tmp_path / "none"):
+    with lazy_import.asking_the_cache(tmp_path / "none"):
         assert ctypes.util.find_library is usual

@@ -166,7 +166,7 @@ class Site:
 @pytest.fixture
 def site(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Return a site without boxes."""
-    monkeypatch.setattr(automatic, "_EVERY", 0.02)
+    monkeypatch.setattr(automatic, "EVERY", 0.02)
     site = Site(cloud, tmp_path)
     monkeypatch.setattr(automatic, "time", site.clock)
     return site

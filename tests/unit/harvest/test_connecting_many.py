@@ -69,7 +69,7 @@ async def test_hosts_that_do_not_answer_keep_no_other_one_waiting(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slots of those that take long go to the next ones, long before they are given up."""
-    monkeypatch.setattr(connections, "_SILENT", 0.02)
+    monkeypatch.setattr(connections, "SILENT", 0.02)
     async with anyio.create_task_group() as tasks:
         for number in range(DEAD):
             tasks.start_soon(network.link(f"dead-{number}"))

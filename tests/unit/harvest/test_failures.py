@@ -41,7 +41,7 @@ def test_what_hangs_holds_no_single_pass_open() -> None:
 
 def test_a_pause_that_ended_since_the_last_attempts_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next attempt is due at once; after attempts that began later than the pause ended, nothing is due."""
-    monkeypatch.setattr(failures, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(failures, "FIRST_PAUSE", 0.0)
     tracker, began = FailureTracker("gpu-a"), time.monotonic()
     assert tracker.next_try(["/fs/a"], began) is None
     tracker.failed("/fs/a", "it changed")

@@ -237,8 +237,8 @@ async def test_host_whose_reports_end_is_scanned(site: Site, monkeypatch: pytest
 
 async def test_reports_cost_no_plan_until_something_is_newly_known(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once all is here, a report moves only the time of the last look; what another host brings makes a new plan."""
-    monkeypatch.setattr(observer, "_MARGIN", 0.0)
-    monkeypatch.setattr(loop, "_REVIEW_EVERY", 0.2 / LONG.total_seconds())
+    monkeypatch.setattr(observer, "MARGIN", 0.0)
+    monkeypatch.setattr(loop, "REVIEW_EVERY", 0.2 / LONG.total_seconds())
     site.poll(LONG)
     box, polls, context = Reporting(written()), Polls(), site.context
     context.monitor = polls
@@ -289,7 +289,7 @@ async def test_what_could_not_be_read_is_tried_again_before_the_next_scan_is_due
 
     On a slow machine the pause is over before the work on the scan is.
     """
-    monkeypatch.setattr(failures, "_FIRST_PAUSE", pause)
+    monkeypatch.setattr(failures, "FIRST_PAUSE", pause)
     site.poll(LONG)
     metrics = f"eval_runs/{RUN}_gsm8k/step_final/t0/metrics.csv"
     box = Pushing(written())
@@ -428,7 +428,7 @@ async def test_records_of_a_quiet_host_are_dropped_while_it_is_connected(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its plan holds without them. A change loads them again, and only it is fetched; the second time they stay."""
-    monkeypatch.setattr(loop, "_REVIEW_EVERY", 1)
+    monkeypatch.setattr(loop, "REVIEW_EVERY", 1)
     site.poll(SHORT)
     box, knowledge = Exact(host := written()), site.context.catalogue.knowledge
 
@@ -470,7 +470,7 @@ async def test_run_of_two_disks_is_watched_while_its_records_are_dropped(
     site: Site, monkeypatch: pytest.MonkeyPatch, *, is_finished: bool
 ) -> None:
     """Whether it fell silent, and what it is called, is looked into at each scan, without work for the plan."""
-    monkeypatch.setattr(loop, "_REVIEW_EVERY", 1)
+    monkeypatch.setattr(loop, "REVIEW_EVERY", 1)
     site.poll(SHORT, settle=LONG)
     log, config = f"training_runs/{RUN}/logs/train_log.jsonl", f"training_runs/{RUN}/config.yaml"
     box, knowledge = Exact(host := written(*([] if is_finished else [config, log]))), site.context.catalogue.knowledge
@@ -499,8 +499,8 @@ async def test_verdict_on_a_host_whose_records_were_dropped(
     site: Site, monkeypatch: pytest.MonkeyPatch, *, is_damaged: bool
 ) -> None:
     """It compares every local file with its record all the same, and needs them in memory only where one differs."""
-    monkeypatch.setattr(loop, "_REVIEW_EVERY", 1)
-    monkeypatch.setattr(observer, "_SHORTEST_STAY", 0.0)
+    monkeypatch.setattr(loop, "REVIEW_EVERY", 1)
+    monkeypatch.setattr(observer, "SHORTEST_STAY", 0.0)
     site.poll(SHORT)
     box, knowledge = Exact(written()), site.context.catalogue.knowledge
     state = site.context.states.of("static:gpu-a")

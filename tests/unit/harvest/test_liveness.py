@@ -97,7 +97,7 @@ async def test_nobody_is_asked_again_at_once(tmp_path: Path, monkeypatch: pytest
         assert known.known().gpu_processes == 3
         assert await known.queried(NOTHING) is None
         assert box.queried == 1
-        monkeypatch.setattr(health, "_GOOD_FOR", 0.0)
+        monkeypatch.setattr(health, "GOOD_FOR", 0.0)
         assert known.known().gpu_processes is None
         assert await known.queried(NOTHING) is not None
         assert box.queried == 2

@@ -109,7 +109,7 @@ async def test_a_quiet_experiment_is_written_soon_and_then_seldom(
     context: OneHouse, root: DataRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first manifest comes as soon as nothing changes any more, the next one not before its time."""
-    monkeypatch.setattr(manifests, "_LOOK", 0.01)
+    monkeypatch.setattr(manifests, "LOOK", 0.01)
     monkeypatch.setattr(manifests, "EVERY", 1.0)
     writer = Manifests(cast("Context", context), root)
     async with anyio.create_task_group() as tasks:

@@ -31,7 +31,7 @@ class Cycle:
 
 async def test_closed_connections_are_collected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those that lasted for so long that the automatic collector does not look at them any more."""
-    monkeypatch.setattr(memory, "_COLLECTING", 0.01)
+    monkeypatch.setattr(memory, "COLLECTING", 0.01)
     tally = FleetMetrics()
     Cycle.freed = 0
     async with anyio.create_task_group() as tasks:

@@ -106,7 +106,7 @@ async def test_a_process_that_ends_in_between(
 ) -> None:
     """The next start finds each file at one of both places, by its hash, and the rest is moved then."""
     if means == "links only":
-        monkeypatch.setattr(walking, "_renameat2", None)
+        monkeypatch.setattr(walking, "renameat2", None)
     reached: list[str] = []
 
     def die() -> None:

@@ -136,7 +136,7 @@ class HashingMany:
 @pytest.mark.parametrize("mtime", [20, 10])
 async def test_hashes_are_recorded_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mtime: int) -> None:
     """A `chown -R` changes every file: there is no transaction for each, and no new manifest where it has no news."""
-    monkeypatch.setattr(rehash, "_AT_ONCE", 10)
+    monkeypatch.setattr(rehash, "AT_ONCE", 10)
     sources = [replace(SOURCE, path=RemotePath(("run_1", f"{number:03}"))) for number in range(25)]
     files = [
         replace(

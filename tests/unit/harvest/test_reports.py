@@ -147,7 +147,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     made = Scene()
     made.catalogue_opened.set()
     monkeypatch.setattr(reports, "time", SimpleNamespace(monotonic=lambda: made.now))
-    monkeypatch.setattr(reports, "_LOOK", 0.0)
+    monkeypatch.setattr(reports, "LOOK", 0.0)
     monkeypatch.setattr(making, "write", made.write)
     monkeypatch.setattr(making, "draw", made.draw)
     monkeypatch.setattr(making, "publish_pictures", lambda *_: None)

@@ -55,8 +55,8 @@ class Site:
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Site:
     """Return a site where pauses are longer than any test."""
-    monkeypatch.setattr(supervisor, "_FIRST_PAUSE", 3600.0)
-    monkeypatch.setattr(supervisor, "_LONGEST_PAUSE", 3600.0)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 3600.0)
     return Site(monkeypatch)
 
 
@@ -111,7 +111,7 @@ async def test_lost_host_that_is_about_to_end_is_tried_at_once(site: Site) -> No
 
 async def test_only_the_first_attempt_is_awaited_by_requests(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a person asked for is settled beside a host that can't be reached, also while it is tried again."""
-    monkeypatch.setattr(supervisor, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
     site.errors = [Retry("lost")]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.watcher.run)

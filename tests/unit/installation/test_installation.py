@@ -209,7 +209,7 @@ def test_nobody_is_no_account(tmp_path: Path) -> None:
 
 def test_a_user_needs_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`install --user --dry-run` changes nothing, `install --user` writes below ~/.config, and each line says what."""
-    monkeypatch.setattr(command, "_BOOTED", tmp_path / "no systemd")
+    monkeypatch.setattr(command, "BOOTED", tmp_path / "no systemd")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.delenv("SUDO_USER", raising=False)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look again sooner than anybody has to."""
     monkeypatch.setattr("harvestd.settings.reload.QUIET", 50)
-    monkeypatch.setattr(file_sd, "_SECOND_CHECK", timedelta(seconds=0.2))
+    monkeypatch.setattr(file_sd, "SECOND_CHECK", timedelta(seconds=0.2))
 
 
 def text(*names: str) -> str:
@@ -101,7 +101,7 @@ async def test_a_file_is_followed_however_it_is_written(tmp_path: Path) -> None:
 
 async def test_a_directory_may_come_later_go_and_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until it is there the provider has nothing to publish; while it is gone, what it held is believed."""
-    monkeypatch.setattr("harvestd.settings.reload._ASK_EVERY", 0.1)
+    monkeypatch.setattr("harvestd.settings.reload.ASK_EVERY", 0.1)
     file = tmp_path / "a" / "b" / "targets.json"
     async with followed(file) as following:
         await following.told("inventory.failed", 1)
@@ -164,7 +164,7 @@ async def test_one_bad_file_holds_up_no_other_and_a_name_belongs_to_the_first(tm
 
 async def test_who_is_gone_is_told_by_a_second_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list that is written slowly, line by line, is whole YAML all the time: nobody leaves over it."""
-    monkeypatch.setattr(file_sd, "_SECOND_CHECK", timedelta(seconds=30))
+    monkeypatch.setattr(file_sd, "SECOND_CHECK", timedelta(seconds=30))
     file = tmp_path / "targets.yaml"
     lines = [f"- {{targets: [192.0.2.1], labels: {{name: {name}}}}}\n" for name in "abc"]
     file.write_text("".join(lines))
@@ -179,12 +179,12 @@ async def test_who_is_gone_is_told_by_a_second_look(tmp_path: Path, monkeypatch:
                     await until(partial(doubts, looks, file.read_bytes()))
         await following.names("a", "b", "c", "d")
         assert following.sets == [{"a", "b", "c"}, {"a", "b", "c", "d"}]
-        monkeypatch.setattr(file_sd, "_SECOND_CHECK", timedelta(seconds=0.1))
+        monkeypatch.setattr(file_sd, "SECOND_CHECK", timedelta(seconds=0.1))
         put(file, lines[0])
         await following.names("a")
 
 
-def doubts(file: file_sd._File, content: bytes) -> bool:
+def doubts(file: file_sd.File, content: bytes) -> bool:
     """Return whether this content was seen, and not believed yet."""
     return file._doubted == sha256(content).digest()
 

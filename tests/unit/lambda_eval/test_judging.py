@@ -2,7 +2,7 @@
 
 import pytest
 
-from harvestd.lambda_eval.judging import _is_of
+from harvestd.lambda_eval.judging import is_of
 
 RUN = "run_2025-08-20_03-31-43"
 
@@ -24,4 +24,4 @@ def test_an_eval_is_of_the_dataset_that_a_directory_names(
     leaf: tuple[str, ...], dataset: str, *, expected: bool
 ) -> None:
     """The whole name, and not only its end."""
-    assert _is_of(leaf, dataset) is expected
+    assert is_of(leaf, dataset) is expected

@@ -99,7 +99,7 @@ def test_names_that_never_come_again_are_not_kept(monkeypatch: pytest.MonkeyPatc
         rows = [[f"tmp_{number}", "f", 1, 1, 1, 1] for number in range(start, start + 2_000)]
         assert len(scan_part(frame(set=[["d", rows]]), 1, LIMIT).changed) == 2_000
         folders.Folder().keep({f"tmp_{number}": b"" for number in range(start, start + 2_000)})
-    assert len(paths._SHARED) <= 20_000
+    assert len(paths.SHARED) <= 20_000
     assert len(folders.SHARED) <= 20_000
     rows = [["same-name", "f", 1, 1, 1, 1]]
     both = scan_part(frame(set=[["d", rows], ["e", rows]]), 1, LIMIT)

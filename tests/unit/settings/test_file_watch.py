@@ -31,7 +31,7 @@ async def test_what_can_not_be_watched_is_told_every_now_and_then(
         raise error
 
     monkeypatch.setattr("watchfiles.awatch", refused)
-    monkeypatch.setattr(reload, "_ASK_EVERY", 0.01)
+    monkeypatch.setattr(reload, "ASK_EVERY", 0.01)
     async with anyio.create_task_group() as tasks:
         await tasks.start(reload.watch, [tmp_path / "file"], lambda: told.append(1))
         await until(lambda: len(told) >= 3)

@@ -155,9 +155,9 @@ def test_what_would_take_memory_without_end_is_not_judged(monkeypatch: pytest.Mo
         asked.append(length)
         return content[start : start + length]
 
-    monkeypatch.setattr(checksums, "_DIRECTORY", 70_000)
+    monkeypatch.setattr(checksums, "DIRECTORY", 70_000)
     assert list(verified("optimizer.pt", len(content), read)) == []
     assert max(asked) <= 70_000
-    monkeypatch.setattr(checksums, "_MOST_MADE", MIB)
+    monkeypatch.setattr(checksums, "MOST_MADE", MIB)
     bomb = gzip.compress(bytes(20 * MIB), mtime=0)
     check("records.jsonl.gz", bomb[:-8] + struct.pack("<II", zlib.crc32(b""), 0))

@@ -22,7 +22,7 @@ from harvestd.errors import ExitCode, Fatal
 from harvestd.telemetry.log import renderer_for
 
 _NEWEST: Final = 50
-_AGAIN: Final = 1.0
+AGAIN: Final = 1.0
 """Seconds between two attempts to reach a daemon again."""
 _EPILOG = """\b
 Exit codes: 0 (Ctrl-C too), 7 no daemon runs.
@@ -111,7 +111,7 @@ def _further(client: EventSource, remembered: list[Received], filters: Filters) 
             is_reported = True
         # Another process numbers its events from the start again: its past ones are compared by time.
         number = None
-        time.sleep(_AGAIN)
+        time.sleep(AGAIN)
 
 
 def _write(line: str) -> None:

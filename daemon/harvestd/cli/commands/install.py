@@ -22,7 +22,7 @@ from harvestd.installation import (
     uninstalling,
 )
 
-_BOOTED: Final = Path("/run/systemd/system")
+BOOTED: Final = Path("/run/systemd/system")
 """Exists where systemd runs the machine: sd_booted(3)."""
 _PROGRAM: Final = "harvestd"
 
@@ -114,7 +114,7 @@ def _page(*, dry_run: bool) -> Page:
 
 
 def _managed(site: Site, calls: Iterable[list[str]]) -> Iterable[Step]:
-    if _BOOTED.is_dir():
+    if BOOTED.is_dir():
         return [managing(site, verbs) for verbs in calls]
     return [Step(f"not called, no systemd runs here: {' '.join((*site.systemctl, *verbs))}") for verbs in calls]
 

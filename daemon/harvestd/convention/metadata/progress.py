@@ -22,7 +22,7 @@ _GAPS: Final = 16
 _LEAST_GAPS: Final = 3
 _TIMES: Final = 10
 """The multiple of its usual gap for which a run may be silent: checkpoints and evals in between take a few gaps."""
-_LEAST: Final = 300.0
+LEAST: Final = 300.0
 """Seconds for which any run may be silent."""
 
 
@@ -59,7 +59,7 @@ class StepRate(Immutable):
 
     def is_stalled(self, silent: float) -> bool:
         """Return whether `silent` seconds without a step are a stall, compared with the usual gap."""
-        return self.usual is not None and silent > max(_LEAST, _TIMES * self.usual)
+        return self.usual is not None and silent > max(LEAST, _TIMES * self.usual)
 
 
 def readings(lines: Iterable[bytes]) -> list[Reading]:

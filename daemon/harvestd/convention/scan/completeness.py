@@ -45,7 +45,7 @@ CHECKED = (".safetensors", ".bin", ".ckpt", ".npz", ".pt", ".pth", ".zip", ".gz"
 """Suffixes of files whose whole content is checked against their format."""
 FORMED = (*CHECKED, *_TEXT)
 """Suffixes of files that are checked by `check_form` or by their whole content."""
-_FOR_GOOD = 6.0
+FOR_GOOD = 6.0
 """Number of settling times after which a complete file with invalid content is considered final."""
 
 
@@ -77,7 +77,7 @@ def unsealed(group: Group, sightings: StabilityTracker, settle: float, now: floa
 
 def is_final(group: Group, sightings: StabilityTracker, settle: float, now: float) -> bool:
     """Return whether a complete group has been unchanged for so long that nothing more will be written."""
-    return sightings.quiet(group, now) >= _FOR_GOOD * sightings.settle(group.tree, settle)
+    return sightings.quiet(group, now) >= FOR_GOOD * sightings.settle(group.tree, settle)
 
 
 def missing_shards(group: Group) -> str:

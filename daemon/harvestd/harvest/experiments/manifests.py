@@ -34,7 +34,7 @@ from harvestd.telemetry.log import get_logger
 
 EVERY = 30.0
 """The least seconds between two writes of one manifest."""
-_LOOK = 1.0
+LOOK = 1.0
 _QUIET = 0.5
 """Seconds without a change: while files arrive, a manifest that is about to change again is not written needlessly."""
 
@@ -67,7 +67,7 @@ class Manifests:
 
         They are due when everything that a host showed is here.
         """
-        with anyio.move_on_after(_LOOK):
+        with anyio.move_on_after(LOOK):
             self._last_version = await self._context.signals.idle.wait(self._last_version)
             return True
         return False

@@ -26,12 +26,12 @@ from harvestd.telemetry.log import get_logger
 
 EVERY = 60.0
 """The least seconds between two updates of one report."""
-_QUIET = 5.0
+QUIET = 5.0
 """Seconds without a change after which it is updated before it is `EVERY` behind."""
-_LOOK = 1.0
+LOOK = 1.0
 _CHECKING = 0.1
-"""Seconds of every `_LOOK` for checking reports that did not change."""
-_REST = 9.0
+"""Seconds of every `LOOK` for checking reports that did not change."""
+REST = 9.0
 """Seconds without drawing for each second of drawing."""
 _END = 120.0
 """Seconds that a pass draws at its end; `harvestd report`, and the daemon, make what is missing then."""
@@ -47,7 +47,7 @@ class Reports:
     def __init__(self, context: Context, root: DataRoot) -> None:
         self._context = context
         self._root = root
-        self._behind: Debouncer[str] = Debouncer(_QUIET, EVERY)
+        self._behind: Debouncer[str] = Debouncer(QUIET, EVERY)
         """The experiments whose reports are to be updated."""
         self._failures: dict[str, int] = {}
         """How often in a row each report failed unexpectedly."""
@@ -71,7 +71,7 @@ class Reports:
     async def run(self) -> None:
         """Make due reports until cancelled. Raise `HaltedForSafety`."""
         await self._context.catalogue_opened.wait()
-        self._check_from = time.monotonic() + _QUIET
+        self._check_from = time.monotonic() + QUIET
         self._unchecked = [each.id for each in self._context.catalogue.knowledge.experiments() if not each.gone]
         while True:
             self._note()
@@ -80,7 +80,7 @@ class Reports:
             await self._check_some()
             if self._undrawn and time.monotonic() >= self._may_draw:
                 await self._draw(next(iter(self._undrawn)))
-            await anyio.sleep(_LOOK)
+            await anyio.sleep(LOOK)
 
     async def _check_some(self) -> None:
         """Make some of the reports that may be out of date, the newest first; the others next time.
@@ -191,7 +191,7 @@ class Reports:
         began = time.monotonic()
         try:
             drawing = await making.draw(self._root, known, placed, analysis.cache_in(self._context.settings.state))
-            self._may_draw = time.monotonic() + _REST * (time.monotonic() - began)
+            self._may_draw = time.monotonic() + REST * (time.monotonic() - began)
             async with self._context.directory_lock.still():
                 known = await self._known(identifier)
                 await anyio.to_thread.run_sync(making.publish_pictures, self._root, known, drawing, self._context.evals)

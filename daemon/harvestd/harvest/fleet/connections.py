@@ -70,7 +70,7 @@ class Pins:
 
 _WAYS = 10
 """The most connect time-outs for one connection: the host's, and one for each of its jump hosts."""
-_SILENT = 0.3
+SILENT = 0.3
 """Seconds for which a host holds a slot that sends nothing."""
 _PROMPT = 1.0
 """Seconds for which it holds the slot from its first byte on; most are logged in by then."""
@@ -82,7 +82,7 @@ async def linked(host: Host, context: Context, window: int, hops: Hops) -> Async
     async with AsyncExitStack() as stack:
         state, budgets = context.states.of(host.identity), context.budgets
         limiter = budgets.reconnecting if state.is_unreached else budgets.connecting
-        async with slot(limiter, _SILENT, _PROMPT) as answered:
+        async with slot(limiter, SILENT, _PROMPT) as answered:
             target = context.target_of(host)
             connecting = connect(target, Pins(host, context), window=window, hops=hops, answered=answered)
             with context.deadlines.within(_WAYS * target.connect_timeout.total_seconds(), f"connecting to {host.name}"):

@@ -132,7 +132,7 @@ def _of_follow(follow: Follow, storage: str, known: "PlanningIndex") -> Missing:
     return Missing(follow.place, left, 1 if left or record is None else 0)
 
 
-_CHECK_EVERY = 1.0
+CHECK_EVERY = 1.0
 """Seconds between two readings of the clocks; also the shortest suspend that counts."""
 
 
@@ -159,9 +159,9 @@ class SuspendDetector(Struct):
         """Read the clocks until cancelled."""
         before = self.clock()
         while True:
-            await anyio.sleep(_CHECK_EVERY)
+            await anyio.sleep(CHECK_EVERY)
             now = self.clock()
-            if now - before >= _CHECK_EVERY:
+            if now - before >= CHECK_EVERY:
                 get_logger().info(Event.SERVICE_WOKE, seconds=round(now - before, 1))
                 self._interrupt()
             before = now

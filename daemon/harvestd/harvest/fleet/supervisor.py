@@ -31,17 +31,17 @@ from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 300.0
-_QUARANTINE = 900.0
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 300.0
+QUARANTINE = 900.0
 """Seconds before a host that broke a rule, or keeps refusing us, is tried again: a person has to act first."""
 _FIRST_REFUSAL = 30.0
 _MOST_LOSSES = 16
 _LEAST_SHARE = 0.5
 """The least part of a pause that remains after the random shortening."""
 _FLAPPING = 3
-"""A host that lost this many established links within `_REMEMBERED` seconds is flapping."""
-_REMEMBERED = 600.0
+"""A host that lost this many established links within `REMEMBERED` seconds is flapping."""
+REMEMBERED = 600.0
 
 
 class ReconnectPolicy:
@@ -79,10 +79,10 @@ class ReconnectPolicy:
         if isinstance(error, AuthenticationRefused):
             # A booting host may answer before our key is installed, whatever it did before.
             self._refusals += 1
-            return backoff(_FIRST_REFUSAL, self._refusals, _QUARANTINE)
+            return backoff(_FIRST_REFUSAL, self._refusals, QUARANTINE)
         if isinstance(error, HostQuarantined):
-            return _QUARANTINE
-        return backoff(_FIRST_PAUSE, max(self.attempt, self._lost_of_late), _LONGEST_PAUSE)
+            return QUARANTINE
+        return backoff(FIRST_PAUSE, max(self.attempt, self._lost_of_late), LONGEST_PAUSE)
 
     def forget_failures(self) -> None:
         """Note that the workstation was suspended: earlier failures predict nothing."""
@@ -95,7 +95,7 @@ class ReconnectPolicy:
 
     @property
     def _lost_of_late(self) -> int:
-        while self._losses and self._clock() - self._losses[0] >= _REMEMBERED:
+        while self._losses and self._clock() - self._losses[0] >= REMEMBERED:
             self._losses.popleft()
         return len(self._losses)
 

@@ -10,10 +10,10 @@ from harvestd.planning.plan import Waiting
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
-_FIRST_PAUSE = 1.0
+FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0
 _LONGEST_DELAY = 30.0
-_STUCK_PAUSE = 60.0
+STUCK_PAUSE = 60.0
 _TOLD_AT = 3
 """Failures in a row after which a warning is logged: one or two are normal while a host writes."""
 
@@ -38,17 +38,17 @@ class FailureTracker:
     def failed(self, place: str, reason: str) -> None:
         """Note that `place` could not be fetched."""
         attempts = self.attempts(place) + 1
-        self._note(place, reason, backoff(_FIRST_PAUSE, attempts, _LONGEST_PAUSE), attempts)
+        self._note(place, reason, backoff(FIRST_PAUSE, attempts, _LONGEST_PAUSE), attempts)
 
     def stuck(self, place: str, reason: str) -> None:
         """Note that reading `place` hangs: it delayed all other files of the host, which come first now."""
         attempts = max(self.attempts(place) + 1, _TOLD_AT)
-        self._note(place, reason, backoff(_STUCK_PAUSE, attempts - _TOLD_AT + 1, _LONGEST_PAUSE), attempts)
+        self._note(place, reason, backoff(STUCK_PAUSE, attempts - _TOLD_AT + 1, _LONGEST_PAUSE), attempts)
 
     def delayed(self, place: str, reason: str) -> None:
         """Note that `place` brought nothing this time; it may grow again soon, so the pauses stay short."""
         attempts = self.attempts(place) + 1
-        self._note(place, reason, backoff(_FIRST_PAUSE, attempts, _LONGEST_DELAY), attempts)
+        self._note(place, reason, backoff(FIRST_PAUSE, attempts, _LONGEST_DELAY), attempts)
 
     def _note(self, place: str, reason: str, pause: float, attempts: int) -> None:
         self._monitor.failed(self._host)

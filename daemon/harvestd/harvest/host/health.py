@@ -228,7 +228,7 @@ def _left(run: RunRecord, step: int, log: Version) -> float | None:
     return seconds_left(step, total, name.started.replace(tzinfo=UTC), written)
 
 
-_GOOD_FOR: Final = 60.0
+GOOD_FOR: Final = 60.0
 """Seconds for which an answer is valid, and in which no query is repeated."""
 
 
@@ -276,7 +276,7 @@ class LivenessMonitor:
         return {own, *(run.storage for each in experiments for run in knowledge.runs_of(each))}
 
     def _is_due(self) -> bool:
-        return self._asked_at is None or time.monotonic() - self._asked_at >= _GOOD_FOR
+        return self._asked_at is None or time.monotonic() - self._asked_at >= GOOD_FOR
 
 
 async def _of_another(box: Box) -> int | None:
@@ -298,9 +298,9 @@ def shown(context: Context, host: Host, box: Box) -> Iterator[None]:
         state.box = None
 
 
-_ASK_EVERY: Final = 900.0
+ASK_EVERY: Final = 900.0
 """Seconds between two queries of the GPUs, and seconds without a change before the first."""
-_IDLE_AFTER: Final = 2 * 3600.0
+IDLE_AFTER: Final = 2 * 3600.0
 """Seconds without activity after which a host is idle."""
 _SLACK: Final = 60.0
 """Seconds by which a host's timestamps of a change may be off."""
@@ -328,12 +328,12 @@ class IdleDetector:
     async def query(self) -> None:
         """Query the GPUs if that is due, and log when the host is idle: what time alone requires. Raise `Retry`."""
         now, idle = time.monotonic(), self._context.states.of(self._host.identity).idle
-        if idle is None or now - max(idle.since, idle.asked_at) < _ASK_EVERY:
+        if idle is None or now - max(idle.since, idle.asked_at) < ASK_EVERY:
             return
         idle.asked_at = now
         if await self._box.gpu_processes() != 0:
             idle.since, idle.is_logged = now, False
-        elif not idle.is_logged and now - idle.since >= _IDLE_AFTER:
+        elif not idle.is_logged and now - idle.since >= IDLE_AFTER:
             idle.is_logged = True
             self._log_idle(now - idle.since)
 

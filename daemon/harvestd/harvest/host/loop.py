@@ -90,11 +90,11 @@ _BREATH = 0.05
 _SPACING = 0.1
 """Seconds from the beginning of the work on one push to that on the next, so that what a busy writer adds meanwhile is
 worked on together. A host on which nothing happened just before does not wait."""
-_REVIEW_EVERY = 3
+REVIEW_EVERY = 3
 """Intervals between two reviews of a host on which nothing changes."""
 
 
-class _WakeReason(Enum):
+class WakeReason(Enum):
     """Why a wait between two scans ended."""
 
     PUSHED = auto()
@@ -180,9 +180,9 @@ class HostLoop:
             state = self._context.states.of(self._host.identity)
             is_requested, state.wants_scan = state.wants_scan, False
             # Pushes may be incomplete: they do not postpone a scan.
-            if reason is _WakeReason.NONE or is_requested or time.monotonic() >= self._schedule.due:
+            if reason is WakeReason.NONE or is_requested or time.monotonic() >= self._schedule.due:
                 return self._observer.scan
-            if reason is _WakeReason.PUSHED:
+            if reason is WakeReason.PUSHED:
                 return self._observer.take_reports
             await self._review(plan, passed)
 
@@ -250,9 +250,9 @@ class HostLoop:
         pause = min([self._schedule.due - time.monotonic(), *(each + _BREATH for each in due)])
         return max(_BREATH, min(pause, _IMPATIENCE) if self._is_waited_for(plan) else pause)
 
-    async def _wait_for_reason(self, scan_now: Broadcast, requested_before: int, plan: Plan) -> _WakeReason:
+    async def _wait_for_reason(self, scan_now: Broadcast, requested_before: int, plan: Plan) -> WakeReason:
         """Wait until there is a reason to scan again, or to do anything else."""
-        reason, pause = _WakeReason.NONE, self._pause(plan)
+        reason, pause = WakeReason.NONE, self._pause(plan)
         pausing = f"the pause between two looks at {self._host.name}"
         with self._context.deadlines.within(pause, pausing) as renew, anyio.move_on_after(pause) as waiting:
 
@@ -263,8 +263,8 @@ class HostLoop:
                 await self._box.changed()
                 reported = 0.0
                 while self._holds():
-                    if time.monotonic() - self._reviewed >= _REVIEW_EVERY * self._interval:
-                        reason = _WakeReason.STILL
+                    if time.monotonic() - self._reviewed >= REVIEW_EVERY * self._interval:
+                        reason = WakeReason.STILL
                         return
                     pause = self._pause(plan)
                     renew(pause)
@@ -273,7 +273,7 @@ class HostLoop:
                     if reported - last < _BREATH:
                         await anyio.sleep(_BREATH)
                     await self._box.changed()
-                reason = _WakeReason.PUSHED
+                reason = WakeReason.PUSHED
 
             await first_of(listen, self._verdicts.requested, partial(scan_now.wait, requested_before))
         return reason

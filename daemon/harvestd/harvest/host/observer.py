@@ -32,16 +32,16 @@ from harvestd.planning.records import NotLoaded, Section
 from harvestd.planning.run_status import Liveness
 from harvestd.remote.api import REST_PER_SCAN, Box, BoxFacts, OwnScan
 
-_SCANS = 5
+SCANS = 5
 """The deadline of a scan, as a multiple of `limits.scan_time`: the program that scans may have to be started first.
 
 Other requests to the host may come before it, too.
 """
 _LIGHT = 5_000
 """Files of a host of which the records may be dropped while it is connected: loading them takes a tenth of a second."""
-_SHORTEST_STAY = 20.0
+SHORTEST_STAY = 20.0
 """Seconds for which records that were dropped and needed again twice stay in memory; then twice as long each time."""
-_MARGIN = 1.0
+MARGIN = 1.0
 """Seconds beyond the settling time without a change after which everything has settled."""
 
 
@@ -66,7 +66,7 @@ class Residency:
             self.was_dropped = False
             self._length = 0.0 if now - self._dropped_at > KEPT else self._length
             self._until = now + self._length
-            self._length = min(KEPT, max(_SHORTEST_STAY, 2 * self._length))
+            self._length = min(KEPT, max(SHORTEST_STAY, 2 * self._length))
         return is_loaded and now >= self._until
 
     def dropped(self, now: float) -> None:
@@ -138,7 +138,7 @@ class Observer:
 
     async def _plan_after(self, scan: Callable[[], Awaitable[Snapshot]]) -> Plan:
         scanned = time.monotonic()
-        longest = _SCANS * self._context.limits.scan_time.total_seconds()
+        longest = SCANS * self._context.limits.scan_time.total_seconds()
         with self._context.deadlines.within(longest, f"a look at {self._host.name}"):
             snapshot = await scan()
         self._scanned = scanned
@@ -211,7 +211,7 @@ class Observer:
         """Return whether nothing had changed for so long at the last turn that time alone hardly has an effect."""
         settle = self._context.settle_of(self._host)
         longest = max((self.sightings.settle(each.tree, settle) for each in snapshot.listings), default=settle)
-        return self._planned_at - self.stillness.since >= longest + _MARGIN
+        return self._planned_at - self.stillness.since >= longest + MARGIN
 
     def _note_unchanged(self, at: float) -> None:
         """Note that a scan of the host's own, which began at `at`, found nothing new."""

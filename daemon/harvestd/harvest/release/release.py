@@ -50,7 +50,7 @@ from harvestd.telemetry.log import get_logger
 DaemonJudge = Callable[[Host, Context], Awaitable[Verdict]]
 """Makes a full scan of a host and returns the verdict."""
 
-_EVERY = 5.0
+EVERY = 5.0
 """The most seconds between two readings of the verdicts."""
 _UNREAD = 60.0
 """Seconds without a verdict, after which a safe streak counts as interrupted."""
@@ -114,7 +114,7 @@ class AutoRelease:
         self._unclear.take(decision)
 
     async def _pause(self, scanned_before: int) -> None:
-        with anyio.move_on_after(_EVERY):
+        with anyio.move_on_after(EVERY):
             await self._context.signals.scanned.wait(scanned_before)
 
     async def _follow_verdicts(self) -> None:

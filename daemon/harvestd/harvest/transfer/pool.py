@@ -125,7 +125,7 @@ Early lanes get more, late ones still some.
 """
 _BUFFER = 2 * MIB
 """The most bytes that are gathered for one write in a worker thread; two such buffers per lane."""
-_ROUND_TRIP_EACH = 0.008
+ROUND_TRIP_EACH = 0.008
 """Seconds of round trip that one connection can bridge: stock TCP has 4 MiB in flight, which is 500 MB/s at 8 ms."""
 
 
@@ -190,7 +190,7 @@ class ConnectionPool:
         """
         if not self._round_trip or not self._budget.has(self._budget.total // 2):
             return 1
-        return min(self._most, 1 + size // LAST, ceil(self._round_trip / _ROUND_TRIP_EACH))
+        return min(self._most, 1 + size // LAST, ceil(self._round_trip / ROUND_TRIP_EACH))
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[PooledConnection]:

@@ -30,7 +30,7 @@ from harvestd.store.staging import Staged
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
-_AT_ONCE: Final = 1000
+AT_ONCE: Final = 1000
 """Files in one transaction; the event loop is held for a few milliseconds."""
 
 Hashed = Sequence[tuple[Check, Opened]]
@@ -61,7 +61,7 @@ async def hash_there(
             return
         failures.cleared(item.place)
         hashed.append((item, opened))
-        if len(hashed) == _AT_ONCE:
+        if len(hashed) == AT_ONCE:
             full = hashed[:]
             hashed.clear()
             await conclude(full)

@@ -40,7 +40,7 @@ class ProbeReader:
         async with self._lock:
             questions = list(_questions(requests, self._drifting))
             process, started = await self._running.start_or_send(questions)
-            answer = _Answer(self._running.connection, process, requests)
+            answer = Answer(self._running.connection, process, requests)
             try:
                 for question in questions if not started else ():
                     process.send(question, process.readings)
@@ -59,7 +59,7 @@ class ProbeReader:
         self._running.give_up()
 
 
-class _Answer:
+class Answer:
     """The answers to one list of requests, checked against the requests."""
 
     def __init__(self, connection: Connection, process: ProbeProcess, requests: Sequence[ReadRequest]) -> None:

@@ -129,7 +129,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class _Walk:
+class Walk:
     """The walk through one tree."""
 
     session: SftpSession
@@ -244,7 +244,7 @@ async def list_tree(session: SftpSession, tree: Tree, watch: WatchList, counts: 
             return Listing(tree, TreeState.TWIN)
         if not await _is_directory(session, place):
             return Listing(tree, missing)
-        walk = _Walk(session, place, watch.prune, counts)
+        walk = Walk(session, place, watch.prune, counts)
         await walk.run()
     except VANISHED:
         return Listing(tree, missing)

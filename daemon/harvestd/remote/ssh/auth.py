@@ -246,7 +246,8 @@ class _Files(Immutable):
     warnings: tuple[str, ...]
 
 
-def _read_files(target: Target, config: ResolvedConfig) -> _Files:
+def read_files(target: Target, config: ResolvedConfig) -> _Files:
+    """Return the content of the identity files and certificates for a host; blocks."""
     certificates, warnings = read_certificates(target, config.certificate_files)
     paths = config.identity_files if config.identity_files is not None else _default_files(target)
     named = tuple(read_key_file(target, path, certificates) for path in paths)
@@ -266,7 +267,7 @@ async def identities(target: Target, config: ResolvedConfig) -> AsyncIterator[Id
     Raise `AuthenticationRefused` where there is no key to offer at all, `Retry` where an agent did not answer and there
     is no other key, `Short` where this machine has no descriptor left to open one.
     """
-    files = await in_thread(_read_files, target, config)
+    files = await in_thread(read_files, target, config)
     _warn(target, files.warnings)
     socket = _socket(target, config)
     agent = asyncssh.SSHAgentClient(socket) if socket else None

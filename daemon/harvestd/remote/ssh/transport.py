@@ -223,7 +223,7 @@ class Dialer:
             own = next((each for of_family, each in local if of_family == family), None)
             if local and own is None:
                 raise OSError(f"the address to bind to, {self._bind_address}, is of another family")
-            return await _connect(family, place, own)
+            return await connect(family, place, own)
 
         return await _first(addresses, attempt)
 
@@ -261,7 +261,8 @@ def _is_address(host: str) -> bool:
     return True
 
 
-async def _connect(family: int, place: Any, own: Any) -> socket.socket:  # noqa: ANN401  (sockets' own addresses)
+async def connect(family: int, place: Any, own: Any) -> socket.socket:  # noqa: ANN401  (sockets' own addresses)
+    """Return a TCP socket that is connected to `place`, from the address `own` if that is not None."""
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         opened.setblocking(False)  # noqa: FBT003  (the system's signature)
