@@ -243,9 +243,9 @@ class VerdictMachine(RuleBasedStateMachine):
                 ("eval_runs/training", "../training_runs"),
             ]
         ),
-        circumstances=st.booleans(),
+        is_reported=st.booleans(),
     )
-    def make_a_link(self, at: str, link: tuple[str, str], *, told: bool) -> None:
+    def make_a_link(self, at: str, link: tuple[str, str], *, is_reported: bool) -> None:
         """Make a link; the host may say where it leads, or not."""
         host, (path, target) = self.hosts[at], link
         if host.mounted is not None:
@@ -253,7 +253,7 @@ class VerdictMachine(RuleBasedStateMachine):
         host.box.link(path, target)
         watched = not target.startswith("/")
         host.links.pop(f"{ROOT}/{path}", None)
-        if told:
+        if is_reported:
             host.links[f"{ROOT}/{path}"] = LinkTarget(target, target, size=7, watched=watched)
 
     @rule(at=names, run=runs, size=st.sampled_from([-1, 0, 9]))
