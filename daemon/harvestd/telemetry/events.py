@@ -28,7 +28,7 @@ class Event(StrEnum):
     """The workstation slept; every link is taken for dead and made anew. Fields: seconds (of sleep)."""
 
     SERVICE_STUCK = "service.stuck"
-    """A task is past its own deadline: the service manager hears nothing more, so that it starts the daemon anew.
+    """A task is past its own deadline: the service manager gets no more messages, so that it starts the daemon anew.
     Fields: what."""
 
     SERVICE_FAILED = "service.failed"
@@ -154,7 +154,7 @@ class Event(StrEnum):
     """
 
     FILE_DOWNLOADED = "file.downloaded"
-    """A file, or the next part of a growing one, stands at its final path; a warning where it comes as it is.
+    """A file, or the next part of a growing one, is at its final path; a warning where it comes as it is.
     Fields: host, run_id, path, bytes, duration_seconds, error."""
 
     FILE_COPIED = "file.copied"

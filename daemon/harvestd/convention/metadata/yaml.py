@@ -77,7 +77,7 @@ class _Document:
             raise InvalidFacts("more than one YAML document")
         return found
 
-    def _value(self, depth: int) -> Any:  # noqa: ANN401  (whatever stands there)
+    def _value(self, depth: int) -> Any:  # noqa: ANN401  (any YAML value)
         """Return the next value: a dict, a list, or a scalar."""
         if depth > _MAX_YAML_DEPTH:
             raise InvalidFacts(f"YAML nested deeper than {_MAX_YAML_DEPTH} levels is not read")

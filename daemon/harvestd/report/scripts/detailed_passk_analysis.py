@@ -30,7 +30,7 @@ from harvestd.report.scripts.panels import MARKERS, bars_note, draw_means, grid,
 PICTURE = "detailed_passk_progress.png"
 _MOST_PANELS = 6
 _STACKED = 2
-"""Up to so many panels stand below one another, more of them two by two."""
+"""Up to so many panels are below one another, more of them two by two."""
 _LETTERS = 76
 """What fits above a panel as wide as the picture."""
 _PANEL_HEIGHT = 4.2

@@ -1,6 +1,6 @@
 """How the analysis scripts are called, what they print, and how their pictures look.
 
-It stands beside the analysis scripts, which share it, and needs matplotlib. A picture takes the place of an older one
+The analysis scripts share it, and it needs matplotlib. A picture takes the place of an older one
 whole, and only when there is a new one.
 """
 

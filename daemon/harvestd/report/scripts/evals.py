@@ -83,7 +83,7 @@ class Eval:
     step: str
     """A number, "final" or "base"."""
     at: int | None
-    """Where it stands among the training's steps; None where nothing says when "final" was."""
+    """Its place among the training's steps; None where nothing says when "final" was."""
     setting: Setting
     means: Mapping[str, Mean]
 

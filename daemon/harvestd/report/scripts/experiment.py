@@ -88,7 +88,7 @@ def read_log(path: Path) -> TrainingLog:
     """Read train_log.jsonl; empty where there is none.
 
     A step may have a second line, from the older probe, which adds to the first. A line that says again what its step
-    said already comes from a resumed run that trained the step anew: it stands in the place of what was there.
+    said already comes from a resumed run that trained the step anew: it replaces what was there.
     NaN and Infinity are no values.
     """
     return log_of(_lines(path))
@@ -192,7 +192,7 @@ def last_step_of(run: Mapping[str, object], logged: int | None) -> int | None:
 
 
 def section(said: Mapping[str, object], *names: str) -> Mapping[str, object]:
-    """Return the mapping that stands under these names, one inside the other; empty where there is none."""
+    """Return the mapping under these names, one inside the other; empty where there is none."""
     for name in names:
         found = said.get(name)
         said = found if isinstance(found, Mapping) else {}

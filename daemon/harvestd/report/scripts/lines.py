@@ -1,4 +1,4 @@
-"""Which of an experiment's evals may stand on one line of a picture.
+"""Which of an experiment's evals may be on one line of a picture.
 
 It is shared by the analysis scripts, beside which it is copied, and by harvestd's README, and needs nothing but Python.
 Evals are on one line only where

@@ -1,6 +1,6 @@
-"""What stands in one panel of a picture: quantities of the training log, or figures of evals, over training's steps.
+"""The content of one panel of a picture: quantities of the training log, or figures of evals, over training's steps.
 
-It stands beside the analysis scripts, which share it, and needs matplotlib.
+It is copied beside the analysis scripts, which share it, and needs matplotlib.
 """
 
 from __future__ import annotations
