@@ -12,12 +12,13 @@ from harvestd.convention.scan.classify import survey
 from harvestd.convention.scan.links import LinkTarget, links_out
 from harvestd.convention.scan.snapshot import Tree
 from harvestd.convention.scan.stability import StabilityTracker
+from harvestd.convention.structs import finished
 from harvestd.planning.requests import Request, RequestKind
 from harvestd.planning.run_status import Liveness
 from harvestd.safety.accounting import not_here
 from harvestd.safety.check import judge
 from harvestd.safety.inputs import Circumstances, Damaged, Evidence, NoMemo, Outside, ScanEvidence, run_state
-from harvestd.safety.losses import link_losses, losses_of
+from harvestd.safety.losses import accounting_for, link_losses, losses_of
 from harvestd.safety.verdict import Verdict
 from support.box_trees import EVALS, ROOT, TRAINING, Box, Home, T
 
@@ -106,6 +107,8 @@ class Scene:
         memo = home.memo_of(box)
         memo.begin()
         shown = home.last_survey(box)
+        finished(accounting_for(shown, plan, box.storage, knowledge, DATASETS, memo))
+        memo.begin()
         absent = not_here(shown, plan, box.storage, knowledge, memo)
         losses = losses_of(shown, plan, box.storage, knowledge, DATASETS, memo)
         # What is kept of earlier verdicts changes nothing.

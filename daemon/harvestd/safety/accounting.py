@@ -55,12 +55,18 @@ def not_here(survey: ScanResult, plan: Plan, storage: str, knowledge: PlanningIn
     for directory in directories:
         if directory.place in ignored or (isinstance(directory, RunDir) and directory.config is None):
             continue
-        missing = memo.of("not here", directory, storages, partial(_missing, directory, coming, storages, knowledge))
-        for each in missing:
+        for each in missing_of(directory, coming, storages, knowledge, memo):
             # What a rule leaves out has its own line.
             if each.reason == _TORN or (each.place not in lines and directory.place not in found):
                 found[each.place] = each
     return tuple(found.values())
+
+
+def missing_of(
+    directory: RunDir | EvalDir, coming: "Coming", storages: frozenset[str], knowledge: PlanningIndex, memo: Memo
+) -> Sequence[NotHere]:
+    """Return the wanted files of a directory that are neither local nor in the plan, from the memo if it has them."""
+    return memo.of("not here", directory, storages, partial(_missing, directory, coming, storages, knowledge))
 
 
 def _missing(

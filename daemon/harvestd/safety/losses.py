@@ -6,19 +6,19 @@ exclude is not reported; a built-in rule waives nothing but litter.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Final
 
 from harvestd.convention.kinds import Kind, LossKind, checkpoint_step, eval_step
 from harvestd.convention.paths import RejectedPath
 from harvestd.convention.scan.links import LinkTarget
 from harvestd.convention.scan.model import EvalDir, Group, RunDir, ScanResult, Source, SymbolicLink
+from harvestd.convention.structs import Steps
 from harvestd.planning.destinations import experiment_destination
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.local_checkpoints import CheckpointsHere
 from harvestd.planning.plan import Plan
-from harvestd.safety.accounting import Coming, is_here, storages_of
-from harvestd.safety.inputs import Circumstances, Memo
+from harvestd.safety.accounting import Coming, is_here, missing_of, storages_of
+from harvestd.safety.inputs import Circumstances, Memo, NotHere
 from harvestd.safety.verdict import Loss
 
 MOST: Final = 64
@@ -32,22 +32,33 @@ def losses_of(
 ) -> tuple[Loss, ...]:
     """Return what is neither local nor to be fetched: checkpoints, records, and entries that no operator waived."""
     losing = _Losing(survey, plan, storage, knowledge, datasets)
-    basis = losing.storages, tuple(datasets)
-    checkpoints = [
-        loss
-        for run in survey.runs
-        for loss in memo.of("lost checkpoints", run, basis, partial(losing.checkpoints, run))
-    ]
-    records = [
-        loss
-        for eval_dir in survey.evals
-        for loss in memo.of("lost records", eval_dir, basis, partial(losing.records, eval_dir))
-    ]
+    checkpoints = [loss for run in survey.runs for loss in losing.checkpoints(run, memo)]
+    records = [loss for eval_dir in survey.evals for loss in losing.records(eval_dir, memo)]
     return (
         *_bounded(checkpoints, "checkpoints of all runs"),
         *_bounded(records, "records of all evals"),
         *_bounded(list(_left_behind(survey)), "files in the trees that the convention does not know"),
     )
+
+
+def accounting_for(
+    survey: ScanResult, plan: Plan, storage: str, knowledge: PlanningIndex, datasets: Sequence[str], memo: Memo
+) -> Steps[None]:
+    """Put into the memo what `losses_of` and `not_here` need of each directory; yield before each.
+
+    Records may change meanwhile: the memo does not use what was computed before that for a verdict.
+    """
+    losing = _Losing(survey, plan, storage, knowledge, datasets)
+    for run in survey.runs:
+        yield
+        losing.checkpoints(run, memo)
+        losing.missing(run, memo)
+    for eval_dir in survey.evals:
+        yield
+        contents = eval_dir.contents.groups()  # made once for both
+        losing.records(eval_dir, memo)
+        losing.missing(eval_dir, memo)
+        del contents
 
 
 def losses_beside(circumstances: Circumstances) -> tuple[Loss, ...]:
@@ -86,7 +97,8 @@ class _Losing:
         self, survey: ScanResult, plan: Plan, storage: str, knowledge: PlanningIndex, datasets: Sequence[str]
     ) -> None:
         self._storage = storage
-        self.storages = storages_of(survey, storage, knowledge)
+        self._storages = storages_of(survey, storage, knowledge)
+        self._basis = self._storages, tuple(datasets)
         self._knowledge = knowledge
         self._coming = Coming(plan)
         self._datasets = datasets
@@ -94,13 +106,17 @@ class _Losing:
         self._hindered = frozenset(line.place for line in lines if line.hindered)
         """Outstanding, and therefore no loss, although nothing fetches it."""
 
-    def checkpoints(self, run: RunDir) -> list[Loss]:
+    def checkpoints(self, run: RunDir, memo: Memo) -> list[Loss]:
         """Return the checkpoints of a run that would be lost."""
-        return list(self._checkpoints(run))
+        return memo.of("lost checkpoints", run, self._basis, lambda: list(self._checkpoints(run)))
 
-    def records(self, eval_dir: EvalDir) -> list[Loss]:
+    def records(self, eval_dir: EvalDir, memo: Memo) -> list[Loss]:
         """Return the records of an eval directory that would be lost."""
-        return list(self._records(eval_dir))
+        return memo.of("lost records", eval_dir, self._basis, lambda: list(self._records(eval_dir)))
+
+    def missing(self, directory: RunDir | EvalDir, memo: Memo) -> Sequence[NotHere]:
+        """Return the wanted files of a directory that are neither local nor in the plan."""
+        return missing_of(directory, self._coming, self._storages, self._knowledge, memo)
 
     def _checkpoints(self, run: RunDir) -> Iterator[Loss]:
         referred = self._referred(run)
@@ -133,7 +149,7 @@ class _Losing:
         return self._is_hindered(source) or self._coming.has(source.place)
 
     def _is_here(self, source: Source) -> bool:
-        return is_here(source, self.storages, self._knowledge)
+        return is_here(source, self._storages, self._knowledge)
 
     def _is_lost(self, run: RunDir, group: Group) -> bool:
         if not group.size or any(self._is_outstanding(member.source) for member in group.members):

@@ -1,15 +1,19 @@
 """Every wanted file is accounted for by its record: held against plans that bring nothing, as if planning failed."""
 
+from collections.abc import Callable, Hashable
 from dataclasses import replace
+from typing import Any
 
 from msgspec import structs
 
+from harvestd.convention.eval_names import DATASETS
 from harvestd.convention.scan.classify import survey
-from harvestd.convention.scan.model import LeftOut
+from harvestd.convention.scan.model import EvalDir, LeftOut, RunDir
 from harvestd.planning.plan import Plan
 from harvestd.planning.run_status import Liveness
 from harvestd.safety.accounting import not_here
 from harvestd.safety.inputs import NoMemo, NotHere
+from harvestd.safety.losses import accounting_for, losses_of
 from support.box_trees import ROOT
 from support.judged_boxes import LEAF, RUN, Scene, drained
 
@@ -97,3 +101,32 @@ def test_a_dead_run_leaves_its_last_line() -> None:
     (follow,) = scene.home.plan(scene.box, 1000.0).follows
     assert follow.whole
     assert follow.size == LINE
+
+
+class CountingMemo:
+    """Keeps every value, and counts those that had to be computed."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, int], Any] = {}
+        self.computed = 0
+
+    def of(self, what: str, directory: RunDir | EvalDir, _basis: Hashable, compute: Callable[[], Any]) -> Any:  # noqa: ANN401
+        """Return the value for this directory."""
+        key = what, id(directory)
+        if key not in self.values:
+            self.computed += 1
+            self.values[key] = compute()
+        return self.values[key]
+
+
+def test_a_verdict_adds_up_what_was_accounted_for_in_slices() -> None:
+    """Each directory is a slice of its own; the verdict itself computes none of them again."""
+    scene, memo = drained(), CountingMemo()
+    seen = survey(scene.box.snapshot(), scene.home.selection)
+    account = (seen, Plan(), scene.box.storage, scene.home.knowledge)
+    slices = sum(1 for _ in accounting_for(*account, DATASETS, memo))
+    assert slices == len(seen.runs) + len(seen.evals) > 1
+    computed = memo.computed
+    losses_of(*account, DATASETS, memo)
+    not_here(*account, memo)
+    assert memo.computed == computed

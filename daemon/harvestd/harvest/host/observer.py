@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
+from typing import TypeVar
 
 import anyio
 from msgspec.structs import replace
@@ -12,6 +13,7 @@ from harvestd.convention.scan.classify import Surveyor
 from harvestd.convention.scan.model import LeftOut, ScanResult
 from harvestd.convention.scan.snapshot import Snapshot
 from harvestd.convention.scan.stability import IdleTimer, StabilityTracker
+from harvestd.convention.structs import Steps
 from harvestd.errors import unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.host.failures import FailureTracker
@@ -32,6 +34,7 @@ from harvestd.planning.records import NotLoaded, Section
 from harvestd.planning.run_status import Liveness
 from harvestd.remote.api import REST_PER_SCAN, Box, BoxFacts, OwnScan
 
+T = TypeVar("T")
 SCANS = 5
 """The deadline of a scan, as a multiple of `limits.scan_time`: the program that scans may have to be started first.
 
@@ -284,9 +287,13 @@ class Observer:
 
     async def _plan(self, seen: ScanResult, situation: Situation) -> Plan:
         """Return the plan, made in slices, after loading everything that it needs."""
+        return await self.in_slices(lambda: self.planner.planning(seen, situation))
+
+    async def in_slices(self, compute: Callable[[], Steps[T]]) -> T:
+        """Return the result of a computation in slices; it is begun again after loading what it needs."""
         while True:
             try:
-                return await in_slices(self.planner.planning(seen, situation))
+                return await in_slices(compute())
             except NotLoaded as e:
                 await self.lease.load(e.sections, e.storages)
 

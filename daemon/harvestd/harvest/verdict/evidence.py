@@ -38,7 +38,7 @@ from harvestd.safety.inputs import (
     renumbered_roots,
     run_state,
 )
-from harvestd.safety.losses import link_losses, losses_of
+from harvestd.safety.losses import accounting_for, link_losses, losses_of
 from harvestd.safety.verdict import Loss
 from harvestd.store.checksums import not_intact
 from harvestd.store.root import DataRoot
@@ -93,6 +93,8 @@ class EvidenceCollector:
         self._devices = None  # the operator may have had them forgotten
         await self._note_devices(seen, snapshot, circumstances.devices)
 
+        await self._account(seen)
+
         def concluded() -> tuple[Evidence, Plan, tuple[NotHere, ...], tuple[Loss, ...]]:
             plan, missing, losses = self._missing(seen)
             return self._evidence(plan, transfers(), liveness, hoping=None), plan, missing, losses
@@ -105,6 +107,15 @@ class EvidenceCollector:
             damaged=damaged,
             not_here=missing,
             losses=(*losses, *link_losses(links, targets)),
+        )
+
+    async def _account(self, seen: ScanResult) -> None:
+        """Compute in slices what `_missing` needs of each directory: then it holds the event loop for a moment only."""
+        plan = await self._observer.lease.evaluated(self._observer.plan_alone)
+        self._memo.begin()
+        knowledge, datasets = self._context.catalogue.knowledge, self._context.selection.datasets
+        await self._observer.in_slices(
+            lambda: accounting_for(seen, plan, self._storage, knowledge, datasets, self._memo)
         )
 
     def _missing(self, seen: ScanResult) -> tuple[Plan, tuple[NotHere, ...], tuple[Loss, ...]]:
