@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from weakref import ref
 
 import anyio
 import pytest
@@ -457,6 +458,9 @@ async def test_records_of_a_quiet_host_are_dropped_while_it_is_connected(
                 (last_scan,) = site.context.states.last_scans()
                 assert last_scan.plan.is_empty
                 assert not knowledge.sections_with_files()
+                groups = [ref(each.contents.groups()) for each in last_scan.seen.evals]
+                assert groups
+                assert not any(each() for each in groups), "they are made anew for each use"
                 await appended()
             await scanned(5)
             assert knowledge.sections_with_files()

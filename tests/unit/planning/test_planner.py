@@ -74,13 +74,14 @@ def test_the_same_arguments_give_the_same_plan(box: Box, home: Home) -> None:
     assert home.plan(box) == home.plan(box)
 
 
-def test_groups_of_a_quiet_eval_are_not_kept(box: Box, home: Home) -> None:
-    """They are made anew from its entries for each use, and equal those that were there before."""
-    home.plan(box)
-    before = [(each.groups, each.on_request) for each in home.last_survey(box).evals]
-    assert all(is_kept(each) for each in home.last_survey(box).evals)
+def test_groups_of_evals_that_were_released_are_made_anew(box: Box, home: Home) -> None:
+    """They equal those that were there before, and are the same object for as long as a caller keeps it."""
     settled(home, box)
     evals = home.last_survey(box).evals
+    before = [(each.groups, each.on_request) for each in evals]
+    assert all(is_kept(each) for each in evals)
+    for each in evals:
+        each.contents.release()
     assert not any(is_kept(each) for each in evals)
     assert [(each.groups, each.on_request) for each in evals] == before
     groups = evals[0].contents.groups()

@@ -298,7 +298,7 @@ class Observer:
                 await self.lease.load(e.sections, e.storages)
 
     async def rest(self, plan: Plan) -> None:
-        """Drop the records of the files of a host on which nothing is to be done, if they are soon loaded again.
+        """Drop the records and groups of the files of a host with nothing to do, if they are soon there again.
 
         The planner keeps what the next scan without changes needs of them. Each time that something needs them again,
         they stay longer: a host that is busy now and then would have them loaded each time.
@@ -307,6 +307,8 @@ class Observer:
         is_loaded = bool(self.lease.storages or self.lease.sections)
         if self._residency.has_ended(now, is_loaded=is_loaded) and self._may_rest(plan):
             self._residency.dropped(now)
+            for each in self.seen.evals if self.seen is not None else ():
+                each.contents.release()
             await self.lease.rest()
 
     @property

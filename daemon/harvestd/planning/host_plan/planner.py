@@ -186,8 +186,6 @@ def _add(
         else:
             draft.reuse(known.part)
         kept[id(directory)] = known
-        if isinstance(directory, EvalDir):
-            directory.contents.release()
     return kept
 
 
