@@ -126,7 +126,7 @@ class Leases:
 
 
 T = TypeVar("T")
-_SLICE = 0.005
+_SLICE = 0.001
 """Seconds for which one computation holds the event loop: another task needs dozens of turns for a single answer."""
 
 
