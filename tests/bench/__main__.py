@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", type=_names, default=tuple(SCENARIOS), help=f"some of: {','.join(SCENARIOS)}")
     parser.add_argument("--scale", type=float, default=1.0, help="below 1: a trial with fewer and smaller files")
     parser.add_argument("--minutes", type=float, default=2.0, help="how long idle processes are watched (2)")
-    parser.add_argument("--patience", type=float, default=60.0, help="seconds for a peer that takes minutes (60)")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for a peer that takes minutes (60)")
     parser.add_argument("--ram", type=Path, default=_RAM, help=f"a directory on a RAM disk ({_RAM})")
     parser.add_argument("--disk", type=Path, default=_DISK, help=f"a directory on a disk ({_DISK})")
     parser.add_argument("--harvestd", type=Path, default=Program().path, help="another one than that of this Python")
