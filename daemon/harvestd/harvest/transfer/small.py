@@ -33,9 +33,10 @@ from harvestd.store.staging import Staged
 SMALL = 8 * 1024 * 1024
 """Bytes: a group up to this size is collected in memory; a larger one is a bulk transfer."""
 BATCH_BYTES = 8 * 1024 * 1024
-BATCH_FILES = 512
+BATCH_FILES = 256
 BATCH_SECONDS = 1.0
-"""A batch is published as soon as it reaches one of these."""
+"""A batch is published as soon as it reaches one of these. The batches of all hosts take turns: a file that another host
+has just written waits for one or two of them."""
 REQUESTS = 8000
 """Files requested in one reading."""
 
