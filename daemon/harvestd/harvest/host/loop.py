@@ -90,6 +90,10 @@ _BREATH = 0.05
 _SPACING = 0.1
 """Seconds from the beginning of the work on one push to that on the next, so that what a busy writer adds meanwhile is
 worked on together. A host on which nothing happened just before does not wait."""
+_SHARE = 8.0
+"""The least wait before the next push as a multiple of the time that the last one took to process …"""
+_LONGEST_SPACING = 0.5
+"""… and the most seconds that are waited for this reason."""
 REVIEW_EVERY = 3
 """Intervals between two reviews of a host on which nothing changes."""
 
@@ -218,6 +222,16 @@ class HostLoop:
         """Seconds from the end of the work after one scan to the next scan."""
         return self._context.settings.poll.interval.total_seconds()
 
+    @property
+    def _spacing(self) -> float:
+        """Seconds to wait before the next push is processed.
+
+        Pushes use little of the time, and never more than half of it: what takes long to process, since the host has
+        many directories, is processed less often.
+        """
+        took = self._observer.took
+        return max(took, min(_LONGEST_SPACING, _SHARE * took), self._begun + _SPACING - time.monotonic())
+
     async def _wait_for_lease(self, scan_now: Broadcast) -> None:
         """Return when the lease of the storage is free; until then only scan, and compute verdicts.
 
@@ -258,8 +272,7 @@ class HostLoop:
 
             async def listen() -> None:
                 nonlocal reason
-                # Pushes use at most half of the time: wait for as long as the last one took to process.
-                await anyio.sleep(max(self._observer.took, self._begun + _SPACING - time.monotonic()))
+                await anyio.sleep(self._spacing)
                 await self._box.changed()
                 reported = 0.0
                 while self._holds():

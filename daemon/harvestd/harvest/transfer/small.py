@@ -35,8 +35,8 @@ SMALL = 8 * 1024 * 1024
 BATCH_BYTES = 8 * 1024 * 1024
 BATCH_FILES = 256
 BATCH_SECONDS = 1.0
-"""A batch is published as soon as it reaches one of these. The batches of all hosts take turns: a file that another host
-has just written waits for one or two of them."""
+"""A batch is published as soon as it reaches one of these. The batches of all hosts take turns: a new file of another
+host waits for one or two of them."""
 REQUESTS = 8000
 """Files requested in one reading."""
 
