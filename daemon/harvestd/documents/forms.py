@@ -1,7 +1,7 @@
 """The JSON documents of hosts, runs and verdicts: one form for every `--json` and for the API.
 
-Times are RFC 3339 in UTC, sizes bytes; null: not
-known. Texts are as the host sent them: they are escaped when a document is printed or sent.
+Times are RFC 3339 in UTC, sizes bytes; null: not known. Texts are as the host sent them: they are escaped when a
+document is printed or sent.
 """
 
 import time
