@@ -284,7 +284,7 @@ Exit codes: 0, 2 a name that can't be used, 3 it could not be done,
 def name(flags: Flags, run: str, experiment_name: str, *, as_json: bool) -> ExitCode:
     """Call the experiment of RUN so; its directory follows, and facts don't rename it any more.
 
-    RUN is a run, or an experiment's directory or id. Evals that wait in _unfiled for a RUN which nobody saw are filed
+    RUN is a run, or an experiment's directory or id. Evals that wait in _unfiled for a RUN that was not seen are filed
     in an experiment of their own. EXPERIMENT_NAME is the first part of the directory's name. Beside a running daemon a
     directory in which files grow gets its name when the run has finished.
     """
