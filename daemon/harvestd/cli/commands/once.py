@@ -170,8 +170,8 @@ Exit codes: 0 all is here, 3 something is missing, or the job still runs,
 def sync(flags: Flags, job_id: str, *, as_json: bool) -> None:
     """Bring the run and the evals of a remote eval job home.
 
-    JOB_ID is the name of its file in jobs.directory, without `.json`. When everything is here, the time and the place are
-    written to that file. A running daemon does that by itself for each job that has finished.
+    JOB_ID is the name of its file in jobs.directory, without `.json`. When everything is here, the time and the place
+    are written to that file. A running daemon does that by itself for each job that has finished.
     """
     settings = settings_of(flags)
     configure(flags.form_for_people, flags.log_level or "warning", stream=sys.stderr)
