@@ -87,7 +87,7 @@ _IMPATIENCE = 1.0
 """Seconds between two scans while a person waits for a request."""
 _BREATH = 0.05
 """Seconds added to a waiting time, so that it is certainly over; the least time between two reports of a host."""
-_SPACING = 0.1
+_SPACING = 0.15
 """Seconds from the beginning of the work on one push to that on the next, so that what a busy writer adds meanwhile is
 worked on together. A host on which nothing happened just before does not wait."""
 _SHARE = 8.0
