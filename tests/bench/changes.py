@@ -51,11 +51,16 @@ def growing(laboratory: Laboratory) -> Iterator[Row]:
 
 
 def one_by_one(laboratory: Laboratory) -> Iterator[Row]:
-    """Measure the daemon's processor time for evals that are written one by one, beside hosts of several sizes."""
+    """Measure the daemon's processor time for evals that are written one by one, beside hosts of several sizes.
+
+    Each run measures all sizes: the machine's speed may change within the minutes that this takes.
+    """
     leaves, seconds = laboratory.count(_LEAVES), _WRITING * laboratory.scale
+    runs = [
+        [_one_by_one(laboratory, run, files, leaves, seconds) for files in _BESIDE] for run in range(laboratory.runs)
+    ]
     empty: Series | None = None
-    for files in _BESIDE:
-        measured = [_one_by_one(laboratory, run, files, leaves, seconds) for run in range(laboratory.runs)]
+    for measured in zip(*runs, strict=True):
         spent, beside = tuple(each for each, _ in measured), measured[0][1]
         work = f"{2 * leaves:,} files written one by one in {seconds:g} s, beside {beside:,} files"
         if empty is None:
