@@ -25,6 +25,7 @@ from harvestd.api.state import Source
 from harvestd.bulkhead import Bulkhead
 from harvestd.errors import ExitCode, unwrapped
 from harvestd.harvest.context import Context
+from harvestd.harvest.experiments.logs import LogIndexes
 from harvestd.harvest.fleet.fleet import Fleet
 from harvestd.harvest.memory import collect, drop_unused, trim
 from harvestd.harvest.metrics import FleetMetrics
@@ -33,6 +34,7 @@ from harvestd.harvest.sync import Broadcast
 from harvestd.lambda_eval.watching import JobWatch
 from harvestd.settings import Settings, load
 from harvestd.settings.reload import Load, Reloading
+from harvestd.store.caches import CacheDirectory
 from harvestd.store.lock import HolderKind
 from harvestd.store.root import DataRoot
 from harvestd.telemetry import service_manager
@@ -92,12 +94,14 @@ async def run(
                         hosts=len(settings.hosts),
                     )
                     fleet = Fleet(context, root, scan_now, tally)
-                    source = Source(context, root, tally, scan_now, reloading.request)
+                    logs = LogIndexes(context, root, CacheDirectory(settings.state / "series"))
+                    source = Source(context, root, tally, scan_now, reloading.request, logs)
                     await tasks.start(_answer, source)
                     await tasks.start(fleet.run)
                     source.ready.set()
                     keep_running = context.service_failures.keep_running
                     tasks.start_soon(keep_running, "reports", partial(_keep_reports, context, root))
+                    tasks.start_soon(keep_running, "logs", logs.run)
                     tasks.start_soon(keep_running, "memory", partial(trim, tally))
                     tasks.start_soon(keep_running, "collection", partial(collect, tally))
                     tasks.start_soon(keep_running, "records", partial(drop_unused, context))

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from harvestd.api import metrics
 from harvestd.api.connection import Access, abort, error
+from harvestd.api.series import series
 from harvestd.api.state import Source, state
 from harvestd.convention.structs import Immutable
 from harvestd.errors import HarvestError
@@ -151,6 +152,7 @@ def application(source: Source) -> Starlette:
             Route("/v1/state", requests.state, methods=["GET"]),
             Route("/v1/hosts", requests.hosts, methods=["GET"]),
             Route("/v1/runs", requests.runs, methods=["GET"]),
+            Route("/v1/runs/{id}/series", requests.series, methods=["GET"]),
             Route("/v1/events", requests.events, methods=["GET"]),
             Route("/metrics", requests.metrics, methods=["GET"]),
             Route("/healthz", requests.healthz, methods=["GET"]),
@@ -181,6 +183,9 @@ class _Requests:
         from harvestd.documents import stored  # noqa: PLC0415  (the same)
 
         return await _read(partial(stored.all_runs, self._source.context.settings, int(limit)))
+
+    async def series(self, request: Request) -> Response:
+        return await series(self._source, request)
 
     async def metrics(self, _request: Request) -> Response:
         return Response(metrics.metrics(self._source, await self._free_bytes()), media_type=metrics.CONTENT_TYPE)

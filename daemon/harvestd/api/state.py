@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from harvestd import __version__
 from harvestd.documents.forms import Document, HostView, run_document
 from harvestd.harvest.context import Context
+from harvestd.harvest.experiments.logs import LogIndexes
 from harvestd.harvest.metrics import FleetMetrics, HostTally
 from harvestd.harvest.state import Judged
 from harvestd.harvest.sync import Broadcast
@@ -41,6 +42,7 @@ class Source:
     scan_now: Broadcast
     reload: Callable[[], None]
     """Reloads the configuration."""
+    logs: LogIndexes
     ready: anyio.Event = field(default_factory=anyio.Event)
     """Set once the hosts are being watched."""
     stopping: anyio.Event = field(default_factory=anyio.Event)

@@ -1,4 +1,4 @@
-"""Which experiments changed, and when what is made from them (manifests, reports) is made again."""
+"""Which experiments changed, and when what is made from them (manifests, reports, indexes) is made again."""
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
@@ -9,18 +9,22 @@ KeyT = TypeVar("KeyT", bound=Hashable)
 
 @dataclass
 class ChangeFeed:
-    """The experiments that changed since each of the two services looked last."""
+    """The experiments that changed since each of the three services looked last."""
 
     manifests: set[str | None] = field(default_factory=set)
     """Those whose manifest is behind the catalogue; None means `_unfiled`, which has a manifest too."""
     reports: set[str] = field(default_factory=set)
     """Those that changed since their report was last checked."""
+    logs: set[str] = field(default_factory=set)
+    """Those that changed since the index of their log was last checked."""
 
     def touch(self, experiments: Iterable[str | None]) -> None:
         """Mark experiments as changed; None means `_unfiled`."""
         changed = set(experiments)
         self.manifests |= changed
-        self.reports.update(each for each in changed if each is not None)
+        known = {each for each in changed if each is not None}
+        self.reports |= known
+        self.logs |= known
 
 
 class Debouncer(Generic[KeyT]):

@@ -8,12 +8,14 @@ from harvestd.api.metrics import metrics
 from harvestd.api.state import Source, state
 from harvestd.convention.kinds import LossKind
 from harvestd.harvest.context import Context
+from harvestd.harvest.experiments.logs import LogIndexes
 from harvestd.harvest.metrics import FleetMetrics
 from harvestd.harvest.state import Judged
 from harvestd.harvest.sync import Broadcast
 from harvestd.inventory.host import Host
 from harvestd.safety.verdict import FRESH_FOR, Loss, Verdict, VerdictAnswer, document_now
 from harvestd.settings import Settings
+from harvestd.store.caches import CacheDirectory
 from harvestd.store.root import DataRoot
 
 HOST = Host("static:gpu-a", "gpu-a", "192.0.2.1", "static")
@@ -28,7 +30,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     context = Context.of(Settings(), tally)
     context.fleet.present = {HOST.identity: HOST}
     with DataRoot.open(tmp_path_factory.mktemp("data")) as root:
-        return Source(context, root, tally, Broadcast(), lambda: None)
+        logs = LogIndexes(context, root, CacheDirectory(context.settings.state / "series"))
+        return Source(context, root, tally, Broadcast(), lambda: None, logs)
 
 
 @pytest.mark.parametrize(("ago", "safe"), [(1.0, True), (FRESH_FOR + 60, False), (-FRESH_FOR - 60, False)])
