@@ -9,7 +9,7 @@ import pytest
 import structlog.testing
 
 from harvestd import failpoints
-from harvestd.cli.commands.once import exit_code_of
+from harvestd.cli.one_pass import pass_exit_code
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run, write_convention_example
@@ -204,7 +204,7 @@ async def test_a_defect_at_one_box_costs_that_box_alone(
     assert [outcome.host.name for outcome in planned if outcome.error] == ["gpu-b"]
     assert [name for name, outcome in outcomes.items() if outcome.error] == ["gpu-b"]
     assert isinstance(outcomes["gpu-b"].error, HostFailed)
-    assert exit_code_of(list(outcomes.values())) == exit_code_of(planned) == ExitCode.PARTIAL
+    assert pass_exit_code(list(outcomes.values())) == pass_exit_code(planned) == ExitCode.PARTIAL
     assert {str(one["host"]) for one in events(event_log, "host.failed")} == {"gpu-b"}
     assert workstation.catalogue("SELECT name FROM hosts WHERE state = 'failed'") == [("gpu-b",)]
     assert {name: bool(workstation.experiment(run.name)) for name, run in runs.items()} == {

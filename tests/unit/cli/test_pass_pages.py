@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from harvestd.cli.commands.once import exit_code_of
+from harvestd.cli.one_pass import pass_exit_code
 from harvestd.cli.output import pass_pages
 from harvestd.cli.output.page import Page
 from harvestd.cli.output.pass_pages import progress_of
@@ -59,7 +59,7 @@ def outcome(
 )
 def test_exit_code_is_the_gravest_thing(outcomes: list[HostOutcome], code: ExitCode) -> None:
     """A full disk goes before no host at all, that before anything that failed; what only waits is no failure."""
-    assert exit_code_of(outcomes) == code
+    assert pass_exit_code(outcomes) == code
 
 
 def test_summary_names_what_failed(capsys: pytest.CaptureFixture[str]) -> None:

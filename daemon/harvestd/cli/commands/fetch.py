@@ -14,10 +14,10 @@ import click
 from harvestd.catalogue import queries
 from harvestd.catalogue.requests import record_request
 from harvestd.cli import completion, requests, show_details
-from harvestd.cli.commands.once import exit_code_of, print_failures, visit
 from harvestd.cli.daemon import daemon_document, daemon_pid, holder_of
 from harvestd.cli.errors import print_warning, run_interruptible
 from harvestd.cli.flags import Flags, settings_of, span, with_flags, with_json
+from harvestd.cli.one_pass import pass_exit_code, print_failures, visit
 from harvestd.cli.output import lists, pass_pages
 from harvestd.cli.output.page import Page, print_json
 from harvestd.cli.requests import Subject, answers, wait_until_settled
@@ -105,7 +105,7 @@ def fetch_now(call: Call, flags: Flags) -> ExitCode:
         return ExitCode.NO_HOST
     print_failures(call.settings, outcomes, ())
     call.write_result(outcomes)
-    return exit_code_of(outcomes) or call.exit_code()
+    return pass_exit_code(outcomes) or call.exit_code()
 
 
 async def _pass(call: Call, flags: Flags, names: Sequence[str]) -> list[HostOutcome]:

@@ -9,15 +9,14 @@ from collections.abc import Sequence
 import click
 
 from harvestd.cli import completion
-from harvestd.cli.errors import print_error, print_warning, run_interruptible
+from harvestd.cli.errors import run_interruptible
 from harvestd.cli.flags import Flags, settings_of, with_flags, with_json
+from harvestd.cli.one_pass import pass_exit_code, print_failures, visit
 from harvestd.cli.output import pass_pages, units
 from harvestd.cli.output.page import Page, print_json
-from harvestd.cli.output.pass_pages import progress_of
-from harvestd.errors import DiskFull, ExitCode, HarvestError, Retry
+from harvestd.errors import ExitCode, Retry
 from harvestd.harvest.host import passes
 from harvestd.harvest.host.passes import HostOutcome
-from harvestd.inventory.host import Host
 from harvestd.lambda_eval.syncing import Synced, sync_job
 from harvestd.settings import Settings
 from harvestd.telemetry.log import configure
@@ -64,19 +63,12 @@ def once(flags: Flags, hosts: tuple[str, ...], *, verbose: bool, as_json: bool) 
         print_json(pass_pages.results_document(outcomes) | _failed_document(failures))
     else:
         pass_pages.write_results(Page(), outcomes, verbose=verbose)
-    return exit_code_of(outcomes, failures)
+    return pass_exit_code(outcomes, failures)
 
 
 async def _pass(settings: Settings, flags: Flags, names: Sequence[str]) -> tuple[list[HostOutcome], Sequence[Retry]]:
     found = await passes.find_hosts(settings, names)
     return await visit(settings, flags, found.hosts), found.failures
-
-
-async def visit(settings: Settings, flags: Flags, hosts: Sequence[Host]) -> list[HostOutcome]:
-    """Make a pass over these hosts with a progress display on standard error; raise `Fatal` and `HaltedForSafety`."""
-    with progress_of([host.name for host in hosts], sys.stderr) as (monitor, stream):
-        configure(flags.form_for_people, flags.log_level or "warning", stream=stream)
-        return await passes.once(settings, hosts, monitor)
 
 
 @click.command(epilog=_PLAN)
@@ -97,7 +89,7 @@ def plan(flags: Flags, hosts: tuple[str, ...], *, as_json: bool) -> ExitCode:
         print_json(pass_pages.plans_document(outcomes) | _failed_document(failures))
     else:
         pass_pages.write_plans(Page(), outcomes)
-    return exit_code_of(outcomes, failures)
+    return pass_exit_code(outcomes, failures)
 
 
 async def _plan(settings: Settings, names: Sequence[str]) -> tuple[list[HostOutcome], Sequence[Retry]]:
@@ -105,52 +97,8 @@ async def _plan(settings: Settings, names: Sequence[str]) -> tuple[list[HostOutc
     return await passes.plan(settings, found.hosts), found.failures
 
 
-def exit_code_of(outcomes: Sequence[HostOutcome], failures: Sequence[Retry] = ()) -> ExitCode:
-    """Return the most severe result of a pass; `failures` are those of the providers of hosts."""
-    results = [outcome.result for outcome in outcomes if outcome.result]
-    if any(result.disk_full for result in results):
-        return ExitCode.DISK_FULL
-    if (outcomes or failures) and all(outcome.error for outcome in outcomes):
-        return ExitCode.NO_HOST
-    incomplete = any(result.failed or result.conflicts for result in results)
-    if failures or incomplete or any(outcome.error or outcome.missing_roots for outcome in outcomes):
-        return ExitCode.PARTIAL
-    return ExitCode.OK
-
-
-def _no_room(settings: Settings) -> HarvestError:
-    floor = units.size(settings.limits.free_space)
-    return DiskFull(
-        f"not everything was fetched: {settings.data_root} would have less than limits.free_space ({floor}) left",
-        hint="make room there, or set a lower limits.free_space",
-    )
-
-
 def _failed_document(failures: Sequence[Retry]) -> dict[str, object]:
     return {"providers_failed": [pass_pages.error_document(failure) for failure in failures]}
-
-
-def print_failures(settings: Settings, outcomes: Sequence[HostOutcome], failures: Sequence[Retry]) -> None:
-    """Print the general failures of a pass on standard error."""
-    for failure in failures:
-        print_error(failure)
-    if not outcomes and not failures:
-        print_warning(
-            "no hosts are known",
-            "add a [[hosts]] table or a file of targets to the configuration, or enable [lambda_cloud]",
-        )
-    for outcome in outcomes:
-        if outcome.error is not None:
-            print_error(outcome.error)
-        for root in sorted(outcome.missing_roots):
-            print_error(
-                Retry(
-                    f"{outcome.host.name}: the root {root} does not exist on the box",
-                    hint="is its file system mounted? Otherwise set remote.roots, or roots in the host's table",
-                )
-            )
-    if any(outcome.result and outcome.result.disk_full for outcome in outcomes):
-        print_error(_no_room(settings))
 
 
 _SYNC = """\b
