@@ -20,7 +20,7 @@ from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable
 from harvestd.planning.records import FileRecord, RunRecord
 from harvestd.report.facts import Facts
-from harvestd.report.scripts.evals import Eval, Setting
+from harvestd.report.scripts.evals import ANSWERS_OF_PASS_RATE, Eval, Setting
 from harvestd.report.scripts.lines import Line, lines_of, powers_first
 from harvestd.telemetry.sanitize import escaped
 
@@ -171,11 +171,13 @@ def _moment(nanoseconds: int) -> str:
 def _results(facts: Facts) -> Iterator[str]:
     yield "## Results\n"
     every, left_out = lines_of(facts.evals.evals)
-    lines = [line for line in every if any(each.ks for each in line.evals)]
+    lines = [line for line in every if line.scored]
     if not lines:
         yield "No eval is here yet.\n"
     for line in lines[:_MOST_LINES]:
         yield from _line(line)
+    if lines:
+        yield from _legend(lines[:_MOST_LINES])
     if len(lines) > _MOST_LINES:
         yield f"{len(lines) - _MOST_LINES} more settings were evaluated.\n"
     yield from (f"{code(sentence)}\n" for sentence in left_out[:_MOST_LINES])
@@ -197,29 +199,36 @@ def _line(line: Line) -> Iterator[str]:
     notable = _notable(line)
     ks = powers_first({k for _, each in notable for k in each.ks})
     rows = [
-        [word, cell(each.step) if each.step else "unknown", str(each.n)]
+        [word, cell(each.step) if each.step else "unknown", str(each.n), _rate(each)]
         + [f"{mean.value:.4f}" if (mean := each.passed(k)) else "" for k in ks]
         for word, each in notable
     ]
-    yield from table(["", "step", "n", *(f"pass@{k}" for k in ks)], rows)
+    yield from table(["", "step", "n", "pass rate", *(f"pass@{k}" for k in ks)], rows)
     yield ""
+
+
+def _rate(each: Eval) -> str:
+    return f"{each.rate.value:.4f} ± {each.rate.error:.4f}" if each.rate else ""
+
+
+def _legend(lines: list[Line]) -> Iterator[str]:
+    """Explain the columns, and say where one column stands for another."""
+    yield (
+        "The pass rate is the share of a question's r answers that are right, averaged over the questions, ± one"
+        " standard error; the best step is the one with the highest. pass@k is the share of questions of which one of"
+        " the first k answers is right.\n"
+    )
+    if any(line.setting.generations != ANSWERS_OF_PASS_RATE for line in lines):
+        yield f"Where r is not {ANSWERS_OF_PASS_RATE}, pass@1 stands for the pass rate.\n"
 
 
 def _notable(line: Line) -> list[tuple[str, Eval]]:
     """Return the most important evals: the base, the best and the last one, each with its label."""
-    scored = [each for each in line.evals if each.ks]
-    found = [("base", each) for each in scored if each.is_base]
-    trained = [each for each in scored if not each.is_base]
-    if trained:
-        best = max(trained, key=_score)
-        found += [("best", best), ("last", trained[-1])] if best is not trained[-1] else [("last and best", best)]
-    return found
-
-
-def _score(each: Eval) -> float:
-    """Return the value that the best eval maximises: pass@k for its smallest k."""
-    first = each.passed(each.ks[0])
-    return first.value if first else 0.0
+    if line.best is not None and line.best is line.last:
+        labelled = [("base", line.base), ("last and best", line.last)]
+    else:
+        labelled = [("base", line.base), ("best", line.best), ("last", line.last)]
+    return [(word, each) for word, each in labelled if each is not None]
 
 
 def _setting(setting: Setting) -> str:

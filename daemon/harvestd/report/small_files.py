@@ -79,7 +79,7 @@ class Memory(Generic[KeyT, ValueT]):
         return value
 
 
-_LAYOUT: Final = "1"
+_LAYOUT: Final = "2"
 """Changed with the README's form, so that all are written again."""
 _DRAWN: Final = frozenset({Kind.CONFIG, Kind.TRAIN_LOG, Kind.METRICS, Kind.RUN_META, Kind.EVAL_CONFIG, Kind.CHECKPOINT})
 _DIGITS: Final = 16

@@ -78,6 +78,24 @@ def test_readme_shows_the_lines_of_the_pictures(experiment: Analysed) -> None:
     assert text.count(", means over n questions.") == len(lines)
 
 
+def test_readme_and_scripts_print_the_same_pass_rate(experiment: Analysed) -> None:
+    """Each row of the README's tables has the pass rate, its error and n that the scripts' table shows for the step."""
+    text = rendered(facts_of(experiment))
+    shown = [row for line in text.splitlines() if line.count("|") > 5 and " ± " in (row := line)]
+    lines = lines_of(read_evals(read_experiment(experiment.directory))).lines
+    drawn = {
+        f"| `{each.step}` | {rate.n} | {rate.value:.4f} ± {rate.error:.4f} |"
+        for line in lines
+        for each in line.evals
+        if (rate := each.rate)
+    }
+    assert len(shown) >= len(lines)
+    assert [row for row in shown if not any(cells in row for cells in drawn)] == []
+    for line in lines:
+        assert line.best is not None
+        assert line.best.rate == max(each.rate for each in line.evals if each.rate and not each.is_base)
+
+
 def test_a_dataset_that_only_a_step_names_anchors_the_base_eval(tmp_path: Path) -> None:
     """Where the evals' directory says no dataset, those of its steps do."""
     experiment = Analysed(tmp_path)
@@ -96,7 +114,7 @@ def test_the_number_of_questions_is_that_of_the_figure(experiment: Analysed) -> 
     leaf.write_text("q_idx,pass@1,entropy_mean\n0,1,0.5\n1,,0.5\n2,0,0.5\n")
     (found,) = (each for each in facts_of(experiment).evals.evals if each.setting.dataset == "math_500" and each.at)
     assert (found.n, found.means["pass@1"].n, found.means["entropy_mean"].n) == (2, 2, 3)
-    assert "| `10` | 2 | 0.5000 |" in rendered(facts_of(experiment))
+    assert "| `10` | 2 | 0.5000 ± 0.3536 | 0.5000 |" in rendered(facts_of(experiment))
 
 
 def test_hundreds_of_evals_are_all_counted(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from harvestd.convention.log_rows import number, whole
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
-from harvestd.report.scripts.evals import Eval, Setting, read_evals, read_means
+from harvestd.report.scripts.evals import Eval, Setting, answers_of, read_evals, read_means
 from harvestd.report.scripts.experiment import Series, plain, read_experiment, read_log
 from harvestd.report.scripts.lines import lines_of
 from support.analysed import Analysed
@@ -141,6 +141,30 @@ def test_means_leave_out_what_is_blank(tmp_path: Path) -> None:
     assert means["entropy_mean"].value == 1.0
     assert means["entropy_mean"].n == 2
     assert (means["pass_rate"].value, means["pass_rate"].n) == (0.5, 3)
+
+
+def test_answers_are_told_apart_by_their_question() -> None:
+    """Each question's value by q_idx; without one, or where one stands twice, no question can be matched."""
+    text = "q_idx,pass@1,pass_rate\n0,1,0.5\n2,0,\n7,1,1.5\n9,0,0.25\n,1,1\nx,1,1\n"
+    assert answers_of(text, "pass_rate") == {0: 0.5, 9: 0.25}
+    assert answers_of(text, "pass@1") == {0: 1, 2: 0, 7: 1, 9: 0}
+    assert answers_of(text + "9,1,1\n", "pass_rate") == {}
+    assert answers_of("pass_rate\n0.5\n", "pass_rate") == {}
+    assert answers_of(text, "pass@2") == answers_of("", "pass_rate") == answers_of(text, "") == {}
+
+
+def test_best_is_by_the_pass_rate(experiment: Analysed) -> None:
+    """One lucky first sample makes no best step; the base is no candidate, and of equal ones the earliest counts."""
+    home = experiment.evaluate(EvalSpec(RUN, questions=2), [10, 20, 30])
+    experiment.evaluate_base(EvalSpec(RUN, questions=2))
+    cells = {"10": ("0.75", "0"), "20": ("0.5", "1"), "30": ("0.75", "0")}
+    for step, (rate, first) in cells.items():
+        (metrics,) = home.rglob(f"step_{step}_*/*/metrics.csv")
+        metrics.write_text(f"q_idx,pass_rate,pass@1\n0,{rate},{first}\n1,{rate},{first}\n")
+    (base,) = (experiment.directory / "base_eval").rglob("metrics.csv")
+    base.write_text("q_idx,pass_rate,pass@1\n0,1,1\n1,1,1\n")
+    (line,) = lines_of(read(experiment)).lines
+    assert [each.step if each else "" for each in (line.base, line.best, line.last)] == ["base", "10", "30"]
 
 
 def test_broken_metrics_have_no_means(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -36,6 +36,8 @@ TEXT_LIMIT = 8 << 20
 META_LIMIT = 1 << 20
 """Bytes of one run_meta.json, which has some hundred."""
 _MOST_COLUMNS = 64
+QUESTION = "q_idx"
+"""The column with a question's number in its dataset."""
 _COLUMNS = re.compile(r"pass_rate|pass@[1-9]\d{0,3}|entropy_mean", re.ASCII)
 
 
@@ -94,15 +96,23 @@ class Eval:
 
     @property
     def n(self) -> int:
-        """How many questions have a figure: of pass@k for the smallest k there is, else of what there is."""
-        first = self.passed(self.ks[0]) if self.ks else None
+        """How many questions have a figure: a pass rate, else pass@k for the smallest k there is, else what there is."""
+        first = self.rate or (self.passed(self.ks[0]) if self.ks else None)
         return first.n if first else max((mean.n for mean in self.means.values()), default=0)
 
     @property
+    def rate_column(self) -> str:
+        """The column that holds each question's pass rate; empty where there is none.
+
+        It is pass_rate where its divisor is right, else pass@1, which estimates the same from one answer.
+        """
+        divided = ("pass_rate",) if self.setting.generations == ANSWERS_OF_PASS_RATE else ()
+        return next((name for name in (*divided, "pass@1") if name in self.means), "")
+
+    @property
     def rate(self) -> Mean | None:
-        """The share of right answers: pass_rate where its divisor is right, else pass@1, which estimates the same."""
-        divided = self.setting.generations == ANSWERS_OF_PASS_RATE and self.means.get("pass_rate")
-        return divided or self.means.get("pass@1")
+        """The pass rate: the mean over the questions of the share of their answers that are right."""
+        return self.means.get(self.rate_column)
 
     @property
     def ks(self) -> list[int]:
@@ -125,24 +135,62 @@ def means_of(text: str) -> dict[str, Mean]:
     A share that is not between 0 and 1 is none. Of two columns of one name the last one counts. Empty where there is no
     row, and for a text that is too long.
     """
-    if len(text) > TEXT_LIMIT:
-        return {}
     columns: dict[str, list[float]] = {}
-    rows = csv.reader(io.StringIO(text, newline=""))
+    head, rows = _table(text)
+    places = {name: n for n, name in enumerate(head) if _COLUMNS.fullmatch(name)}
+    known = sorted(places.items(), key=lambda each: (len(each[0]), each[0]))[:_MOST_COLUMNS]
     try:
-        places = {name: n for n, name in enumerate(next(rows, [])) if _COLUMNS.fullmatch(name)}
-        known = sorted(places.items(), key=lambda each: (len(each[0]), each[0]))[:_MOST_COLUMNS]
-        for row in islice(rows, _ROWS_LIMIT):
+        for row in rows:
             for name, n in known:
-                value = number(row[n]) if n < len(row) else None
-                if value is not None and (0 <= value <= 1 or not name.startswith("pass")):
+                value = _cell(row, n, name)
+                if value is not None:
                     columns.setdefault(name, []).append(value)
     except csv.Error:
         return {}
-    return {name: _mean(values) for name, values in columns.items()}
+    return {name: mean_of(values) for name, values in columns.items()}
 
 
-def _mean(values: list[float]) -> Mean:
+def answers_of(text: str, column: str) -> dict[int, float]:
+    """Return the value of each question in one column of a metrics.csv, by q_idx: those that `means_of` averages.
+
+    Empty where the questions can't be told apart: without q_idx, and where one stands twice.
+    """
+    head, rows = _table(text)
+    if QUESTION not in head or column not in head:
+        return {}
+    places = {name: n for n, name in enumerate(head)}
+    found: dict[int, float] = {}
+    try:
+        for row in rows:
+            question = whole(row[places[QUESTION]]) if places[QUESTION] < len(row) else None
+            value = _cell(row, places[column], column)
+            if question in found:
+                return {}
+            if question is not None and value is not None:
+                found[question] = value
+    except csv.Error:
+        return {}
+    return found
+
+
+def _table(text: str) -> tuple[list[str], Iterator[list[str]]]:
+    """Return the head of a metrics.csv and its rows, whose iteration may raise `csv.Error`; empty if it is too long."""
+    rows = csv.reader(io.StringIO(text if len(text) <= TEXT_LIMIT else "", newline=""))
+    try:
+        head = next(rows, [])
+    except csv.Error:
+        return [], iter(())
+    return head, islice(rows, _ROWS_LIMIT)
+
+
+def _cell(row: list[str], place: int, column: str) -> float | None:
+    """Return the number in a cell; None where there is none, and for a share that is not between 0 and 1."""
+    value = number(row[place]) if place < len(row) else None
+    return value if value is not None and (0 <= value <= 1 or not column.startswith("pass")) else None
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Return the mean of at least one value, with its standard error."""
     n = len(values)
     mean = math.fsum(values) / n
     return Mean(mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values)) / n, n)

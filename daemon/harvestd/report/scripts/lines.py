@@ -25,12 +25,36 @@ class Line:
     apart: str = ""
     """Where they lie, if another line has the same settings."""
 
+    @property
+    def scored(self) -> list[Eval]:
+        """Its evals that have a pass rate or a pass@k."""
+        return [each for each in self.evals if each.rate or each.ks]
+
+    @property
+    def base(self) -> Eval | None:
+        """The eval of the model before any training; None where there is none."""
+        return next((each for each in self.scored if each.is_base), None)
+
+    @property
+    def last(self) -> Eval | None:
+        """The eval of the greatest step after the start; None where there is none."""
+        return next((each for each in reversed(self.scored) if not each.is_base), None)
+
+    @property
+    def best(self) -> Eval | None:
+        """The eval with the highest pass rate after the start, of several the earliest; None where none has one."""
+        return max((each for each in self.scored if each.rate and not each.is_base), key=_rate, default=None)
+
     def __str__(self) -> str:
         """Return a legend's words, with the number of questions."""
         counts = {each.n for each in self.evals}
         few, many = f"{min(counts):,}", f"{max(counts):,}"
         n = f"n = {many}" if few == many else f"n = {few} to {many}"
         return f"{self.setting}, {n}" + (f"\n{self.apart}" if self.apart else "")
+
+
+def _rate(each: Eval) -> float:
+    return each.rate.value if each.rate else 0.0
 
 
 class Lines(NamedTuple):
