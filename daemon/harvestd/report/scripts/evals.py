@@ -96,7 +96,7 @@ class Eval:
 
     @property
     def n(self) -> int:
-        """How many questions have a figure: a pass rate, else pass@k for the smallest k there is, else what there is."""
+        """How many questions have a figure: a pass rate, else pass@k for the smallest k, else what there is."""
         first = self.rate or (self.passed(self.ks[0]) if self.ks else None)
         return first.n if first else max((mean.n for mean in self.means.values()), default=0)
 
