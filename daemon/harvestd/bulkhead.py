@@ -65,7 +65,7 @@ class Bulkhead:
         self._field = "host" if event is Event.HOST_FAILED else "service"
         self._counted = counted
         self._clock = clock
-        self._reported: dict[tuple[str, str], float] = {}
+        self.reported: dict[tuple[str, str], float] = {}
         """When each kind of failure of each subject was reported last, in that order."""
 
     def report(self, subject: str, error: Exception, **fields: object) -> None:
@@ -89,13 +89,13 @@ class Bulkhead:
 
     def _is_new(self, subject: str, error: Exception) -> bool:
         key, now = (subject, _kind(error)), self._clock()
-        last = self._reported.get(key)
+        last = self.reported.get(key)
         if last is not None and now - last < _REPORT_AGAIN:
             return False
-        self._reported.pop(key, None)
-        self._reported[key] = now
-        while len(self._reported) > _MOST_KINDS:
-            del self._reported[next(iter(self._reported))]
+        self.reported.pop(key, None)
+        self.reported[key] = now
+        while len(self.reported) > _MOST_KINDS:
+            del self.reported[next(iter(self.reported))]
         return True
 
     @contextmanager

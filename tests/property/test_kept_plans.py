@@ -37,7 +37,7 @@ class World:
 
     def files(self) -> list[FileRecord]:
         """Return all records of files."""
-        return [file for there in self.home.knowledge._by_target.values() for file in there.values()]
+        return [file for there in self.home.knowledge.by_target.values() for file in there.values()]
 
     def write(self, box: Box, run: str) -> None:
         """Write a part of a run or of its evals."""

@@ -301,7 +301,7 @@ class Home:
         plan = self._planners[box.name].plan(seen, situation)
         # What is kept of earlier plans changes nothing.
         assert plan == make_plan(survey(snapshot, self.selection), situation)
-        if sum(map(len, self.knowledge._by_target.values())) < _FEW:
+        if sum(map(len, self.knowledge.by_target.values())) < _FEW:
             # Nor does it if each file is loaded only when the planner needs it.
             planner = HostPlanner()
             lazy = evaluated_lazily(

@@ -7,7 +7,7 @@ from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import FileRecord, NotLoaded, Section, section_of
 
 _Result = TypeVar("_Result")
-_OF_FILES = ("_files", "_by_target", "_sources", "_large", "_filed_in", "_passing", "_loaded")
+_OF_FILES = ("_files", "by_target", "_sources", "_large", "_filed_in", "_passing", "_loaded")
 """What an index holds of files; the rest is shared with the copy."""
 
 
@@ -17,7 +17,7 @@ def evaluated_lazily(knowledge: PlanningIndex, question: Callable[[PlanningIndex
     # What is loaded counts as a change, which the index itself must not take for one.
     own = {name: getattr(fresh, name) for name in _OF_FILES} | {"_changed": dict(knowledge._changed)}
     vars(copy).update(vars(knowledge) | own)
-    files = [file for there in knowledge._by_target.values() for file in there.values()]
+    files = [file for there in knowledge.by_target.values() for file in there.values()]
     copy.mark_unloaded({section_of(file.target) for file in files}, {file.storage for file in files})
     while True:
         try:

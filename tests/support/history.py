@@ -32,7 +32,7 @@ async def loaded(catalogue: Catalogue) -> PlanningIndex:
 
 
 def _file_of(catalogue: Catalogue) -> str:
-    found = catalogue._database.engine.url.database
+    found = catalogue.database.engine.url.database
     assert found is not None
     return found
 

@@ -103,7 +103,7 @@ def test_memory_of_failures_is_bounded() -> None:
     with structlog.testing.capture_logs():
         for number in range(5_000):
             failures.report(f"host {number}", ValueError("x"))
-    assert len(failures._reported) <= 1024
+    assert len(failures.reported) <= 1024
 
 
 def test_a_full_disk_is_no_news() -> None:

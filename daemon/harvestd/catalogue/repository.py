@@ -74,7 +74,7 @@ class Catalogue:
 
     def __init__(self, database: Database, knowledge: PlanningIndex) -> None:
         """Use `open.open_catalogue` instead."""
-        self._database = database
+        self.database = database
         self.knowledge = knowledge
         self.files = FileLoader(database, knowledge)
         """The files that are in memory."""
@@ -105,7 +105,7 @@ class Catalogue:
             add_runs(connection, [run])
 
         with self.knowledge.reserved(experiment.directory):
-            await self._database.write(change)
+            await self.database.write(change)
             self.knowledge.add_experiment(experiment)
             self.knowledge.add_run(run)
 
@@ -114,13 +114,13 @@ class Catalogue:
 
         Raise `InconsistentRows` if it was changed since the record was read.
         """
-        await self._database.write(partial(replace_experiment, experiment=experiment))
+        await self.database.write(partial(replace_experiment, experiment=experiment))
         self.knowledge.add_experiment(_next_version(experiment))
 
     async def intend_rename(self, experiment: ExperimentRecord, name: ExperimentName | None) -> None:
         """Record the name to which an experiment's directory is about to be renamed; None: no rename."""
         statement = _experiment(experiment).values(renaming=None if name is None else rows.name_text(name))
-        await self._database.write(lambda connection: update_one(connection, statement))
+        await self.database.write(lambda connection: update_one(connection, statement))
 
     async def intended_renames(self) -> dict[str, ExperimentName]:
         """Return the interrupted renames of the last process, by the experiment's id."""
@@ -130,7 +130,7 @@ class Catalogue:
             found = connection.execute(select(table.id, table.renaming).where(table.renaming.is_not(None)))
             return {row.id: rows.name_of(row.renaming) for row in found}
 
-        return await self._database.read(query)
+        return await self.database.read(query)
 
     async def move_experiment(self, after: ExperimentRecord) -> None:
         """Record the new directory name of an experiment; raise `RejectedPath` for an invalid path of a file or link.
@@ -151,7 +151,7 @@ class Catalogue:
             replace_experiment(connection, after)
             update_one(connection, _experiment(after).values(renaming=None))
 
-        await self._database.write(change)
+        await self.database.write(change)
         for file in before:
             self.knowledge.forget_file(file)
         for path in links:
@@ -178,7 +178,7 @@ class Catalogue:
             replace_experiment(connection, after)
             update_one(connection, _experiment(after).values(renaming=None))
 
-        await self._database.write(change)
+        await self.database.write(change)
         for file in files:
             self.knowledge.forget_file(file)
         for path in links:
@@ -197,14 +197,14 @@ class Catalogue:
             after = change(before)
             if after == before:
                 return before
-            await self._database.write(partial(replace_run, run=after))
+            await self.database.write(partial(replace_run, run=after))
             indexed = _next_version(after)
             self.knowledge.add_run(indexed)
             return indexed
 
     async def add_run(self, run: RunRecord) -> None:
         """Record a new run of an experiment on record, or of none; use `change_run` for one that is on record."""
-        await self._database.write(partial(add_runs, runs=[run]))
+        await self.database.write(partial(add_runs, runs=[run]))
         self.knowledge.add_run(run)
 
     async def move_run(self, key: tuple[str, str], change: Callable[[RunRecord], RunRecord]) -> RunRecord | None:
@@ -231,7 +231,7 @@ class Catalogue:
             connection.execute(update(schema.requests).where(*asked).values(place=after.place))
             stored_files.save(connection, files)
 
-        await self._database.write(change)
+        await self.database.write(change)
         indexed = _next_version(after)
         self.knowledge.move_run(before, indexed)
         for file in files:
@@ -249,7 +249,7 @@ class Catalogue:
             connection.execute(statement, [rows.eval_link_row(link, volumes[link.storage]) for link in links])
 
         if links:
-            await self._database.write(change)
+            await self.database.write(change)
         for link in links:
             self.knowledge.add_eval_link(link)
 
@@ -259,7 +259,7 @@ class Catalogue:
         `moved_from`: the present local path of each file, if they are about to be moved.
         """
         made: list[int] = []
-        await self._database.write(lambda connection: made.append(add_intent(connection, files, moved_from)))
+        await self.database.write(lambda connection: made.append(add_intent(connection, files, moved_from)))
         return Intent(made[0], tuple(files), tuple(moved_from))
 
     async def save_files(
@@ -280,7 +280,7 @@ class Catalogue:
                 stored_files.save(connection, files)
                 drop_intents(connection, fulfilled)
 
-            await self._database.write(change)
+            await self.database.write(change)
             for file in gone:
                 self.knowledge.forget_file(file)
             for file in files:
@@ -303,7 +303,7 @@ class Catalogue:
             made.append(add_intent(connection, files))
 
         async with self.files.loaded(sections_of(files)):
-            await self._database.write(change)
+            await self.database.write(change)
             for file in files:
                 self.knowledge.forget_file(file)
         return Intent(made[0], tuple(files))
@@ -311,13 +311,13 @@ class Catalogue:
     async def forget_files(self, files: Sequence[FileRecord]) -> None:
         """Delete the records of files that are no longer local: if a host still has them, they are wanted again."""
         async with self.files.loaded(sections_of(files)):
-            await self._database.write(partial(stored_files.forget, files=files))
+            await self.database.write(partial(stored_files.forget, files=files))
             for file in files:
                 self.knowledge.forget_file(file)
 
     async def forget_links(self, paths: Sequence[LocalPath]) -> None:
         """Delete the records of links that no longer exist."""
-        await self._database.write(lambda connection: forget_links(connection, paths))
+        await self.database.write(lambda connection: forget_links(connection, paths))
         for path in paths:
             self.knowledge.forget_link(path)
 
@@ -328,12 +328,12 @@ class Catalogue:
             forget_links(connection, [path])
             add_links(connection, {path: target})
 
-        await self._database.write(change)
+        await self.database.write(change)
         self.knowledge.add_link(path, target)
 
     async def intents(self) -> list[Intent]:
         """Return the intents that the last process left open, oldest first."""
-        return await self._database.read(open_intents)
+        return await self.database.read(open_intents)
 
     async def get(self, identity: str) -> str | None:
         """Return the host key pinned under `identity`; None if there is none (for the pin store of `remote`)."""
@@ -342,13 +342,13 @@ class Catalogue:
             statement = select(schema.pins.c.key).where(schema.pins.c.identity == identity)
             return connection.execute(statement).scalar()
 
-        return await self._database.read(query)
+        return await self.database.read(query)
 
     async def put(self, identity: str, key_line: str) -> None:
         """Pin a host key under `identity`."""
         row = {"identity": identity, "key": key_line, "first_used": time.time()}
         statement = insert(schema.pins).values(row).on_conflict_do_nothing()
-        await self._database.write(lambda connection: connection.execute(statement))
+        await self.database.write(lambda connection: connection.execute(statement))
 
     def _require_directories(self, files: Sequence[FileRecord]) -> None:
         """Raise `InconsistentRows` for a file outside of the directory of its experiment."""
@@ -363,7 +363,7 @@ class Catalogue:
 
     def close(self) -> None:
         """Close the database."""
-        self._database.close()
+        self.database.close()
 
 
 def _experiment(experiment: ExperimentRecord) -> Update:

@@ -40,7 +40,7 @@ class RequestTracker:
         """`awaits` may be called at once; everything else needs `set_catalogue` first."""
         self._statuses: dict[str, Mapping[_Thing, RequestState]] = {}
         """By host: the state of everything requested, at its last scan."""
-        self._awaited: set[str] = set()
+        self.awaited: set[str] = set()
 
         self.verdict_requested = Broadcast()
         """Rung when a verdict is requested."""
@@ -101,11 +101,11 @@ class RequestTracker:
 
     def awaits(self, host: str) -> None:
         """Note that a host is about to be scanned: nothing is settled before its scan."""
-        self._awaited.add(host)
+        self.awaited.add(host)
 
     async def record_scan(self, host: str, states: Sequence[RequestState]) -> None:
         """Record the state of everything requested on a host, and settle what is done."""
-        self._awaited.discard(host)
+        self.awaited.discard(host)
         self._statuses[host] = {(each.run, each.thing): each for each in states}
         for request in self._catalogue.knowledge.open_requests():
             outcome = self._outcome(request)
@@ -114,7 +114,7 @@ class RequestTracker:
 
     def record_leaving(self, host: str) -> None:
         """Note that a host is no longer scanned, or can't be; it no longer counts for settling."""
-        self._awaited.discard(host)
+        self.awaited.discard(host)
         self._statuses.pop(host, None)
 
     def _outcome(self, request: Request) -> str:
@@ -124,7 +124,7 @@ class RequestTracker:
         thing = (request.run, request.thing)
         answers = [status.get(thing) for status in self._statuses.values()]
         shown = [each for each in answers if each is not None and each.shown]
-        if self._awaited or None in answers or not shown or any(each.outstanding for each in shown):
+        if self.awaited or None in answers or not shown or any(each.outstanding for each in shown):
             return ""
         return _outcome_of(shown)
 

@@ -44,12 +44,12 @@ class StartGate:
     """Limits how many hosts begin at the same time."""
 
     def __init__(self, at_once: int = _AT_ONCE, longest: float = _LONGEST) -> None:
-        self._free = anyio.CapacityLimiter(at_once)
+        self.free = anyio.CapacityLimiter(at_once)
         self._longest = longest
 
     def slot(self) -> AbstractAsyncContextManager[object]:
         """Return a context manager for a slot, acquired in order and given back early if the body takes long."""
-        return slot(self._free, self._longest)
+        return slot(self.free, self._longest)
 
 
 class Machine(Immutable):

@@ -46,7 +46,7 @@ class FileIndex:
         # way needs no path object.
         self._files: defaultdict[str, dict[str, FileRecord | dict[_Parts, FileRecord]]] = defaultdict(dict)
         """By storage and remote path; only base evals have several copies, so there is no mapping for single copies."""
-        self._by_target: defaultdict[Section, dict[_Parts, FileRecord]] = defaultdict(dict)
+        self.by_target: defaultdict[Section, dict[_Parts, FileRecord]] = defaultdict(dict)
         """By section, then by all components."""
         self._sources: defaultdict[Section, defaultdict[str, int]] = defaultdict(partial(defaultdict, int))
         """By section, then by storage: the number of files that came from it."""
@@ -86,11 +86,11 @@ class FileIndex:
     def _add(self, file: FileRecord) -> None:
         target = file.target.parts
         section = section_of(target)
-        before = self._by_target[section].get(target)
+        before = self.by_target[section].get(target)
         places = self._files[file.storage]
         if before is not None:
             if _is_renewed(before, file) and places.get(file.place) is before:
-                places[file.place] = self._by_target[section][target] = file
+                places[file.place] = self.by_target[section][target] = file
                 return
             self._drop(before)
         there = places.get(file.place)
@@ -98,7 +98,7 @@ class FileIndex:
             places[file.place] = file
         else:
             places[file.place] = {**_by_target(there), target: file}
-        self._by_target[section][target] = file
+        self.by_target[section][target] = file
         self._sources[section][file.storage] += 1
         self._filed_in[file.experiment][section] = None
         if file.version.size >= LARGE:
@@ -116,7 +116,7 @@ class FileIndex:
     def _drop(self, file: FileRecord) -> None:
         target = file.target.parts
         section = section_of(target)
-        del self._by_target[section][target]
+        del self.by_target[section][target]
         self._sources[section][file.storage] -= 1
         places = self._files[file.storage]
         left = {parts: copy for parts, copy in _by_target(places[file.place]).items() if parts != target}
@@ -161,7 +161,7 @@ class FileIndex:
 
     def unload(self, section: Section) -> None:
         """Note that the files of a section are only in the database; `drop_unloaded` then frees their memory."""
-        if not self._by_target.get(section):
+        if not self.by_target.get(section):
             return
         storages = {storage for storage, files in self._sources[section].items() if files}
         self.mark_unloaded([section], storages)
@@ -170,12 +170,12 @@ class FileIndex:
 
     def drop_unloaded(self, section: Section, most: int) -> bool:
         """Free the memory of at most this many files of an unloaded section; return whether there are more."""
-        there = self._by_target.get(section, {})
+        there = self.by_target.get(section, {})
         for file in list(islice(there.values(), most)):
             self._drop(file)
         if there:
             return True
-        self._by_target.pop(section, None)
+        self.by_target.pop(section, None)
         self._sources.pop(section, None)
         return False
 
@@ -188,7 +188,7 @@ class FileIndex:
 
     def sections_with_files(self) -> list[Section]:
         """Return the sections that have files in memory."""
-        return [section for section, there in self._by_target.items() if there]
+        return [section for section, there in self.by_target.items() if there]
 
     def _sections_from(self, storages: Collection[str]) -> set[Section]:
         """Return the sections with files from any of these storages, or with equals of their files."""
@@ -307,7 +307,7 @@ class FileIndex:
         section = section_of(target)
         if section in self._loaded.sections:
             raise NotLoaded([section])
-        there = self._by_target.get(section)
+        there = self.by_target.get(section)
         return there.get(target) if there else None
 
     def passing_of(self, experiment: str | None) -> list[FileRecord]:
@@ -319,7 +319,7 @@ class FileIndex:
     def files_of(self, experiment: str | None) -> list[FileRecord]:
         """Return the files of an experiment; None: those in `_unfiled`."""
         self._loaded.require(self.sections_of(experiment))
-        places = (self._by_target.get(section, {}) for section in self._filed_in.get(experiment, ()))
+        places = (self.by_target.get(section, {}) for section in self._filed_in.get(experiment, ()))
         return [file for there in places for file in there.values() if file.experiment == experiment]
 
 

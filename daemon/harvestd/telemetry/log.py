@@ -124,8 +124,8 @@ class LineStream:
         self._lock = threading.Lock()
         self._ready = threading.Condition(self._lock)
         """Notified when the writer has something to do."""
-        self._waiting: list[str] = []
-        self._size = 0
+        self.waiting: list[str] = []
+        self.size = 0
         """Characters of the waiting lines."""
         self._held = 0
         """How many callers are inside `together`."""
@@ -137,11 +137,11 @@ class LineStream:
     def write(self, line: str) -> None:
         """Write one line, or count it as lost; characters that the stream can't encode are escaped."""
         with self._lock:
-            if self._in_background and self._size > _MOST_WAITING:
+            if self._in_background and self.size > _MOST_WAITING:
                 self.lost += 1
                 return
-            self._waiting.append(line)
-            self._size += len(line)
+            self.waiting.append(line)
+            self.size += len(line)
             if not self._held:
                 self._write_out()
 
@@ -185,7 +185,7 @@ class LineStream:
     def _keep_writing(self) -> None:
         while True:
             with self._lock:
-                while self._held or not self._waiting:
+                while self._held or not self.waiting:
                     if self._ending:
                         return
                     self._ready.wait()
@@ -205,9 +205,9 @@ class LineStream:
 
     def _taken(self) -> tuple[list[str], int]:
         """Remove and return all waiting lines, and the number of lines lost before them."""
-        lines, lost = self._waiting, self.lost
+        lines, lost = self.waiting, self.lost
         if lines:
-            self._waiting, self._size, self.lost = [], 0, 0
+            self.waiting, self.size, self.lost = [], 0, 0
         return lines, lost
 
     def _put(self, lines: Sequence[str], lost: int) -> bool:

@@ -271,9 +271,9 @@ def test_the_migrations_make_exactly_the_tables_of_the_schema(migrated: Connecti
 
 def test_a_scratch_catalogue_has_the_tables_of_a_real_one(tmp_path: Path) -> None:
     """What a plan is made on knows all that a pass would write."""
-    with closing(open_catalogue(tmp_path, "root-1")) as catalogue, catalogue._database.engine.connect() as connection:
+    with closing(open_catalogue(tmp_path, "root-1")) as catalogue, catalogue.database.engine.connect() as connection:
         made = {table for table in _tables(connection) if table[0] != "alembic_version"}
-    with closing(open_scratch(tmp_path / "none")) as scratch, scratch._database.engine.connect() as connection:
+    with closing(open_scratch(tmp_path / "none")) as scratch, scratch.database.engine.connect() as connection:
         assert _tables(connection) == made
 
 
@@ -350,7 +350,7 @@ def _tables(connection: Connection) -> set[tuple[str, str]]:
 
 def test_a_fresh_catalogue_is_what_the_migrations_lead_to(tmp_path: Path, migrated: Connection) -> None:
     """Whether made at once or step by step, tables, indexes and the noted revision are the same."""
-    with closing(open_catalogue(tmp_path, "root-1")) as catalogue, catalogue._database.engine.connect() as fresh:
+    with closing(open_catalogue(tmp_path, "root-1")) as catalogue, catalogue.database.engine.connect() as fresh:
         assert _tables(fresh) == _tables(migrated)
         revisions = "SELECT version_num FROM alembic_version"
         assert fresh.execute(text(revisions)).all() == migrated.execute(text(revisions)).all() == [(schema.HEAD,)]

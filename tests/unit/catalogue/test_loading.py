@@ -53,7 +53,7 @@ def history(tmp_path: Path) -> Path:
 
 def sizes(knowledge: PlanningIndex) -> dict[tuple[str, ...], int]:
     """Return how many files of each section are in memory."""
-    return {section: len(knowledge._by_target[section]) for section in knowledge.sections_with_files()}
+    return {section: len(knowledge.by_target[section]) for section in knowledge.sections_with_files()}
 
 
 async def test_nothing_of_past_hosts_is_in_memory(history: Path) -> None:
@@ -183,7 +183,7 @@ async def test_names_of_any_bytes(tmp_path: Path) -> None:
             async with catalogue.files.loaded([section_of(target)]) as lease:
                 assert catalogue.knowledge.holder(target) == file
                 wanted = {each for each in everything if section_of(each) in lease.sections}
-                assert set().union(*(catalogue.knowledge._by_target[each] for each in lease.sections)) == wanted
+                assert set().union(*(catalogue.knowledge.by_target[each] for each in lease.sections)) == wanted
             await catalogue.files.drop_unused(0.0)
             await catalogue.files.drop_unused(KEPT)
             assert sizes(catalogue.knowledge) == {}

@@ -270,7 +270,7 @@ async def test_a_rename_of_a_directory_changes_no_row_of_a_file(tmp_path: Path) 
     """However many files and links are in it: they are recorded below it."""
 
     def rows(catalogue: Catalogue) -> list[object]:
-        with catalogue._database.engine.connect() as connection:
+        with catalogue.database.engine.connect() as connection:
             return [connection.execute(text(f"SELECT * FROM {table}")).all() for table in ("files", "links")]  # noqa: S608
 
     link = LocalPath(("exp", "training_run", "step_latest"))
@@ -449,6 +449,6 @@ async def test_what_is_left_out_is_replaced_by_experiment(tmp_path: Path) -> Non
             *[("gpu-b", each) for each in LINES["e1"]],
         ]
         assert len(catalogue.left_out.of("e2")) == 2
-        with catalogue._database.engine.connect() as connection:
+        with catalogue.database.engine.connect() as connection:
             rows = connection.execute(text("SELECT host FROM left_out WHERE experiment_id IS NULL")).scalars().all()
         assert rows == ["gpu-b"]

@@ -131,5 +131,5 @@ async def test_a_transaction_has_its_turn_from_its_begin(tmp_path: Path) -> None
                 refused.append(str(e))
 
     with closing(open_catalogue(tmp_path, "root-1")) as catalogue:
-        await catalogue._database.write(change)
+        await catalogue.database.write(change)
     assert refused == ["database is locked"]

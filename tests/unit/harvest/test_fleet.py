@@ -70,11 +70,11 @@ async def test_a_host_that_goes_while_the_disk_is_full_is_recorded_later(
         fleet = Fleet(context, root, Broadcast(), FleetMetrics())
         async with anyio.create_task_group() as tasks:
             await tasks.start(fleet.run)
-            await until(lambda: len(fleet._watching) == 2)
+            await until(lambda: len(fleet.watching) == 2)
             fleet.adopt(fewer)
             await until(lambda: ("gpu-b", GONE) in recorded)
             assert refused == 3
-            assert set(fleet._watching) == {"static:gpu-a"}
+            assert set(fleet.watching) == {"static:gpu-a"}
             tasks.cancel_scope.cancel()
 
 
@@ -97,10 +97,10 @@ async def test_a_host_whose_settings_fail_takes_no_other_with_it(
         fleet = Fleet(context, root, Broadcast(), FleetMetrics())
         async with anyio.create_task_group() as tasks:
             await tasks.start(fleet.run)
-            await until(lambda: set(fleet._watching) == {"static:gpu-b"})
+            await until(lambda: set(fleet.watching) == {"static:gpu-b"})
             assert events(event_log, "host.failed", host="gpu-a")
             failing.clear()
             fleet.adopt(settings)
-            await until(lambda: set(fleet._watching) == {"static:gpu-a", "static:gpu-b"})
+            await until(lambda: set(fleet.watching) == {"static:gpu-a", "static:gpu-b"})
             assert not events(event_log, "host.gone")
             tasks.cancel_scope.cancel()

@@ -98,4 +98,4 @@ def test_what_is_remembered_is_bounded() -> None:
             changes.apply(
                 {f"id:{number}": box(f"id:{number}", f"gpu-{number}", f"10.0.{number // 250}.{number % 250}")}
             )
-    assert len(changes._named) == len(changes._placed) == 1_000
+    assert len(changes.named) == len(changes.placed) == 1_000

@@ -50,7 +50,7 @@ async def test_who_takes_long_leaves_its_turn_once() -> None:
             await anyio.wait_all_tasks_blocked()
             async with beginning.slot():
                 go_on.set()
-    assert beginning._free.available_tokens == 1
+    assert beginning.free.available_tokens == 1
 
 
 async def test_a_turn_comes_back_when_a_link_is_lost() -> None:
@@ -59,7 +59,7 @@ async def test_a_turn_comes_back_when_a_link_is_lost() -> None:
     with suppress(ConnectionError):
         async with beginning.slot():
             raise ConnectionError
-    assert beginning._free.available_tokens == 1
+    assert beginning.free.available_tokens == 1
 
 
 async def test_a_turn_comes_back_when_work_is_cancelled() -> None:
@@ -71,7 +71,7 @@ async def test_a_turn_comes_back_when_work_is_cancelled() -> None:
                 tasks.start_soon(_hold, beginning)
             await anyio.wait_all_tasks_blocked()
             tasks.cancel_scope.cancel()
-    assert beginning._free.available_tokens == 1
+    assert beginning.free.available_tokens == 1
 
 
 async def _hold(beginning: StartGate) -> None:

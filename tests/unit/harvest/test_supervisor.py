@@ -116,5 +116,5 @@ async def test_only_the_first_attempt_is_awaited_by_requests(site: Site, monkeyp
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(site.watcher.run)
         await until(lambda: site.attempts == 2, TIMEOUT)
-        assert not site.context.requests._awaited
+        assert not site.context.requests.awaited
         tasks.cancel_scope.cancel()

@@ -47,7 +47,7 @@ async def test_a_host_that_goes_while_it_is_judged_is_refused(context: Context) 
     """Nothing is kept of it then, and who asked must not read the verdict of before."""
     context.states.of(HOST.identity).verdict = Judged(Verdict(VerdictAnswer.SAFE), 10.0)
     answers = [HOST, None, None]
-    outcome = await Verdicts(context, lambda _: answers.pop(0) if answers else None)._outcome(HOST.identity)
+    outcome = await Verdicts(context, lambda _: answers.pop(0) if answers else None).outcome(HOST.identity)
     assert outcome.startswith(REFUSED)
 
 

@@ -89,7 +89,7 @@ def test_questions_leave_no_traces() -> None:
         knowledge.forget_file(record("d/a", place))
     assert not knowledge._files
     assert not knowledge._runs_by_name
-    assert not knowledge._by_target
+    assert not knowledge.by_target
     assert not knowledge._filed_in
 
 

@@ -243,10 +243,10 @@ def test_a_reader_that_pauses_holds_nothing_up() -> None:
             for n in range(20_000):
                 get_logger().info(Event.SERVICE_STARTED, number=n, text="x" * 1000)
             assert lines.lost > 0
-            assert lines._size < 5 * 1024 * 1024
+            assert lines.size < 5 * 1024 * 1024
             reader.start()
             deadline = time.monotonic() + 30
-            while lines._waiting and time.monotonic() < deadline:
+            while lines.waiting and time.monotonic() < deadline:
                 time.sleep(0.01)
             get_logger().info(Event.SERVICE_STOPPED)
     reader.join(30)

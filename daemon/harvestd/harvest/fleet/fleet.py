@@ -60,9 +60,9 @@ class HostChanges:
 
     _last: Mapping[str, ReachableHost] = field(default_factory=dict)
     """The last inventory, by identity."""
-    _named: dict[str, str] = field(default_factory=dict)
+    named: dict[str, str] = field(default_factory=dict)
     """The identity that last had each name; the most recent one last."""
-    _placed: dict[tuple[str, int, str], str] = field(default_factory=dict)
+    placed: dict[tuple[str, int, str], str] = field(default_factory=dict)
     """The identity that last had each endpoint, in the same order."""
 
     def apply(self, hosts: Mapping[str, ReachableHost]) -> list[Host]:
@@ -71,30 +71,30 @@ class HostChanges:
         for host in gone:
             get_logger().info(Event.HOST_GONE, host=host.name, address=host.address, source=host.source)
         for identity, each in hosts.items():
-            before = self._named.get(each.host.name, identity)
+            before = self.named.get(each.host.name, identity)
             if before == identity and identity not in self._last:
                 _log_appeared(each.host)
             old = before if before != identity else self._left(each, hosts)
             if old is not None:
                 _log_replaced(each.host, old)
         for identity, each in hosts.items():
-            _hold(self._named, each.host.name, identity)
-            holder = hosts.get(self._placed.get(each.endpoint, ""))
+            _hold(self.named, each.host.name, identity)
+            holder = hosts.get(self.placed.get(each.endpoint, ""))
             if holder is None or holder.endpoint != each.endpoint:
-                _hold(self._placed, each.endpoint, identity)
+                _hold(self.placed, each.endpoint, identity)
         most = max(_REMEMBERED, 2 * len(hosts))
-        _forget(self._named, most)
-        _forget(self._placed, most)
+        _forget(self.named, most)
+        _forget(self.placed, most)
         self._last = hosts
         return gone
 
     def is_last(self, host: Host) -> bool:
         """Return whether a host that is gone was the last of its name."""
-        return self._named.get(host.name) == host.identity and host.identity not in self._last
+        return self.named.get(host.name) == host.identity and host.identity not in self._last
 
     def _left(self, new: ReachableHost, hosts: Mapping[str, ReachableHost]) -> str | None:
         """Return the identity that left its endpoint to a host that is new there."""
-        old = self._placed.get(new.endpoint)
+        old = self.placed.get(new.endpoint)
         if old is None or old in hosts or (new.host.identity in self._last and old not in self._last):
             return None
         return old
@@ -169,7 +169,7 @@ class Fleet:
         self._only = only
         self._providers = Providers(context.settings)
         self._inventory = Inventory(self._providers.all, self._take, context.service_failures)
-        self._watching: dict[str, _Watch] = {}
+        self.watching: dict[str, _Watch] = {}
         """By identity; a supervisor that is being stopped stays here until it has ended."""
         self._changed = Broadcast()
         self._hosts: frozenset[Host] = frozenset()
@@ -255,17 +255,17 @@ class Fleet:
 
     def _host_of(self, identity: str) -> Host | None:
         """Return the present record of a host that is being watched: its price may have changed."""
-        return self._context.fleet.present.get(identity) if identity in self._watching else None
+        return self._context.fleet.present.get(identity) if identity in self.watching else None
 
     def _follow(self, tasks: TaskGroup) -> None:
         wanted: dict[str, _WatchSpec] = {}
         for host in sorted(self._hosts, key=lambda each: each.name):
             # Invalid settings of one host do not affect others; the host is watched as before, if it was.
-            if host.identity in self._watching:
-                wanted[host.identity] = self._watching[host.identity].spec
+            if host.identity in self.watching:
+                wanted[host.identity] = self.watching[host.identity].spec
             with self._context.host_failures.containing(host.name):
                 wanted[host.identity] = self._watch_spec(host)
-        for identity, watch in self._watching.items():
+        for identity, watch in self.watching.items():
             if watch.spec != wanted.get(identity):
                 watch.scope.cancel()
         for gone in self._changes.apply(
@@ -273,8 +273,8 @@ class Fleet:
         ):
             tasks.start_soon(self._record_gone, gone)
         for identity, spec in wanted.items():
-            if identity not in self._watching:
-                self._watching[identity] = watch = _Watch(spec)
+            if identity not in self.watching:
+                self.watching[identity] = watch = _Watch(spec)
                 tasks.start_soon(self._watch, watch)
 
     async def _record_gone(self, host: Host) -> None:
@@ -304,7 +304,7 @@ class Fleet:
             with watch.scope:
                 await HostSupervisor(host, self._context, self._root, self._scan_now, self._tally).run()
         finally:
-            del self._watching[host.identity]
+            del self.watching[host.identity]
             self._context.states.of(host.identity).is_unreached = False
             self._context.states.of(host.identity).unreadable = None
             self._changed.ring()

@@ -85,14 +85,15 @@ class Verdicts:
         outcome = f"{REFUSED}it failed, and the daemon's events say how"
         try:
             with self._context.service_failures.containing("verdicts", host=request.place):
-                outcome = await self._outcome(request.storage)
+                outcome = await self.outcome(request.storage)
             # If there is no room to record the answer, the request stays open and is answered again.
             with self._context.service_failures.containing("verdicts", host=request.place):
                 await self._context.requests.settle(request, outcome)
         finally:
             self._answering.discard(request.id)
 
-    async def _outcome(self, identity: str) -> str:
+    async def outcome(self, identity: str) -> str:
+        """Return what a request for the verdict on a host is answered: the verdict, or why there is none."""
         host = self._host_of(identity)
         if host is None:
             return f"{REFUSED}no inventory lists it any more"

@@ -25,7 +25,7 @@ from pathlib import Path
 from harvestd.convention.structs import Immutable
 from harvestd.errors import HostQuarantined
 from harvestd.remote.ssh.errors import quoted, raise_if_short
-from harvestd.remote.ssh.run_ssh import STANDARD_INPUT, Answer, in_thread, run_ssh
+from harvestd.remote.ssh.run_ssh import STANDARD_INPUT, SshResult, in_thread, run_ssh
 from harvestd.remote.ssh.target import Target
 
 HONOURED = frozenset({
@@ -221,7 +221,7 @@ def _joined(target: Target) -> _Text:
     return _Text("\n".join(lines) + "\n", tuple(starts))
 
 
-async def _ask(target: Target, text: _Text) -> Answer:
+async def _ask(target: Target, text: _Text) -> SshResult:
     command = ["ssh", "-G", "-v", "-F", STANDARD_INPUT, *_above(target), "--", target.address]
     try:
         answer = await run_ssh(command, text.content.encode("utf-8", "surrogateescape"))

@@ -32,7 +32,7 @@ _RUNS = "debug1: Executing command:"
 _NOISE = ("debug1:", "debug2:", "debug3:", "OpenSSH_", "Pseudo-terminal will not be allocated")
 
 
-class Answer(Immutable):
+class SshResult(Immutable):
     """The result of one run of ssh."""
 
     status: int
@@ -45,7 +45,7 @@ class Answer(Immutable):
     """Whether it ran a command for a `Match exec`, where debug output was requested (-v)."""
 
 
-async def run_ssh(command: Sequence[str], text: bytes = b"") -> Answer:
+async def run_ssh(command: Sequence[str], text: bytes = b"") -> SshResult:
     """Run the command with `text` on its standard input, and return its output; raise OSError.
 
     When cancelled, kill it and every process that it started.
@@ -93,9 +93,9 @@ async def _end(process: Process) -> None:
         await process.aclose()
 
 
-def _answer(status: int, output: str, complaints: str) -> Answer:
+def _answer(status: int, output: str, complaints: str) -> SshResult:
     lines = complaints.splitlines()
-    return Answer(
+    return SshResult(
         status=status,
         output=output,
         error="\n".join(line for line in lines if line and not line.startswith(_NOISE)),

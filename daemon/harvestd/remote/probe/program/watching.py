@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 GATHERING_SECONDS = 0.004  # a writer's next file often follows within that time
 GROWTH_SECONDS = 1.0  # appended files can wait, and are written to all the time
 NAP_SECONDS = 0.03  # notices of a busy writer are processed in batches
+SPACING_SECONDS = 0.08  # what a busy writer changes is sent together: the other side processes it even less often
 REST_PER_SCAN = 3.0  # unrequested scans take a quarter of the time at most
 ROOT = ".."  # the key of the watch on a root whose tree does not exist yet
 
@@ -119,7 +120,7 @@ class Watching:
         began = time.monotonic()
         self.scan(0, every=False)
         ended = time.monotonic()
-        self.pause_ends = ended + REST_PER_SCAN * (ended - began)
+        self.pause_ends = ended + max(SPACING_SECONDS, REST_PER_SCAN * (ended - began))
 
     def check(self) -> None:
         """Scan as on request; send the changes, or that there are none."""
