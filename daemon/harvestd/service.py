@@ -14,7 +14,9 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -41,6 +43,9 @@ from harvestd.telemetry import service_manager
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 from harvestd.telemetry.service_manager import Deadlines, ServiceManager
+
+if TYPE_CHECKING:
+    from harvestd.api.connection import Page
 
 _KILLED_BY = 128
 """Added to a signal's number, as shells do, for the exit code of a process that the signal ended."""
@@ -95,7 +100,7 @@ async def run(
                     )
                     fleet = Fleet(context, root, scan_now, tally)
                     logs = LogIndexes(context, root, CacheDirectory(settings.state / "series"))
-                    source = Source(context, root, tally, scan_now, reloading.request, logs)
+                    source = Source(context, root, tally, scan_now, reloading.request, logs, config=config)
                     await tasks.start(_answer, source)
                     await tasks.start(fleet.run)
                     source.ready.set()
@@ -139,9 +144,19 @@ async def _answer(source: Source, *, task_status: TaskStatus[None]) -> None:
         return
     # This import takes 0.05 s, for which the event loop must not wait; only a daemon needs it.
     serving = await anyio.to_thread.run_sync(import_module, "harvestd.api.serving")
-    async with serving.served(source):
+    page = await anyio.to_thread.run_sync(_page, source) if api.listen else None
+    async with serving.served(source, page):
         task_status.started()
         await anyio.sleep_forever()
+
+
+def _page(source: Source) -> "Page | None":
+    """Return the page; None where jinja2 is not installed. Takes a tenth of a second."""
+    if find_spec("jinja2") is None:
+        return None
+    from harvestd.page.site import Site  # noqa: PLC0415  (only a daemon that listens on loopback needs it)
+
+    return Site(source)
 
 
 def _line(context: Context, tally: FleetMetrics, fleet: Fleet) -> str:

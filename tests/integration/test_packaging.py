@@ -58,6 +58,11 @@ def test_both_hold_all_that_is_needed(built: Path) -> None:
             for path in here:
                 inside = f"harvestd/data/{kind}/{path.relative_to(ROOT / kind)}"
                 assert archive.read(inside) == path.read_bytes()
+    for kind in ("templates", "static"):
+        page = ROOT / "daemon" / "harvestd" / "page" / kind
+        shown = {f"harvestd/page/{kind}/{path.relative_to(page)}" for path in page.rglob("*") if path.is_file()}
+        assert shown
+        assert shown <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests/")]
     (source,) = built.glob("*.tar.gz")
     with tarfile.open(source) as archive:

@@ -15,15 +15,16 @@ from typing import Final
 import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from harvestd.api import metrics
-from harvestd.api.connection import Access, abort, error
+from harvestd.api.connection import Access, LoopbackAccess, Page, abort, error, is_of_api
 from harvestd.api.series import series
 from harvestd.api.state import Source, state
 from harvestd.convention.structs import Immutable
@@ -138,8 +139,11 @@ _MOST_RUNS: Final = 10_000
 Answer = Callable[[Request], Awaitable[Response]]
 
 
-def application(source: Source) -> Starlette:
-    """Return the application for a daemon; each request must carry its `access` in its state."""
+def application(source: Source, page: Page | None = None) -> Starlette:
+    """Return the application for a daemon; each request must carry its `access` in its state.
+
+    `page` answers what is not for the API; None: it can't be shown.
+    """
     requests = _Requests(source)
     commands: dict[str, Callable[[], None]] = {
         "scan": source.scan_now.ring,
@@ -147,7 +151,7 @@ def application(source: Source) -> Starlette:
         "resume": source.resume,
         "reload": source.reload,
     }
-    return Starlette(
+    made = Starlette(
         routes=[
             Route("/v1/state", requests.state, methods=["GET"]),
             Route("/v1/hosts", requests.hosts, methods=["GET"]),
@@ -158,10 +162,45 @@ def application(source: Source) -> Starlette:
             Route("/healthz", requests.healthz, methods=["GET"]),
             Route("/readyz", requests.readyz, methods=["GET"]),
             *(Route(f"/v1/{name}", _command(name, action), methods=["POST"]) for name, action in commands.items()),
+            Route("/v1/login", _login(source, page), methods=["POST"]),
+            *([] if page else [Route("/", _without_page, methods=["GET"])]),
         ],
         middleware=[Middleware(_AccessMiddleware)],
         exception_handlers={HTTPException: _http_error},
     )
+    if page is not None:
+        made.router.default = _Otherwise(page, made.router.default)
+    return made
+
+
+class _Otherwise:
+    """Passes requests at the address on loopback that are not for the API to the page."""
+
+    def __init__(self, page: Page, unknown: ASGIApp) -> None:
+        self._page = page
+        self._unknown = unknown
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_for_page = isinstance(scope["state"]["access"], LoopbackAccess) and not is_of_api(Request(scope))
+        await (self._page if is_for_page else self._unknown)(scope, receive, send)
+
+
+_NO_PAGE: Final = "the page needs jinja2: pip install 'harvestd[page]', then restart the daemon"
+_NOT_LISTENING: Final = 'the page needs an address: set listen = "127.0.0.1:8750" in [api], then restart the daemon'
+
+
+async def _without_page(_request: Request) -> Response:
+    return error(404, _NO_PAGE)
+
+
+def _login(source: Source, page: Page | None) -> Answer:
+    async def answer(_request: Request) -> Response:
+        address = source.context.settings.api.listen
+        if page is None or not address:
+            return error(404, _NO_PAGE if address else _NOT_LISTENING)
+        return JSONResponse({"done": "login", "url": f"http://{address}/login#{page.new_code()}"})
+
+    return answer
 
 
 class _Requests:
@@ -254,4 +293,10 @@ class _AccessMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         access: Access = scope["state"]["access"]
         refusal = access.refusal(Request(scope))
-        await (refusal or self._app)(scope, receive, send)
+
+        async def send_uncached(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault("cache-control", "no-store")
+            await send(message)
+
+        await (refusal or self._app)(scope, receive, send_uncached)

@@ -16,7 +16,7 @@ import os
 import re
 import socket
 import struct
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import h11
 from starlette.datastructures import Headers
@@ -102,6 +102,7 @@ def _is_own(peer: socket.socket) -> bool:
 
 _HERE: Final = re.compile(r"(?:127(?:\.[0-9]{1,3}){3}|localhost|\[::1\])(?::[0-9]{1,5})?", re.ASCII)
 _READING: Final = frozenset({"GET", "HEAD"})
+_OF_THE_API: Final = re.compile(r"/(?:v1(?:/.*)?|metrics|healthz|readyz)", re.DOTALL)
 
 
 class UnixSocketAccess(Immutable):
@@ -112,15 +113,36 @@ class UnixSocketAccess(Immutable):
         return None
 
 
+class Page(Protocol):
+    """The page (`harvestd.page`): an application for all requests that are not for the API."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or refuse it."""
+
+    def has_session(self, request: Request) -> bool:
+        """Return whether the page sent a request, in a browser that is logged in: it may read without a token."""
+        ...
+
+    def new_code(self) -> str:
+        """Return a code for one login."""
+        ...
+
+
 class LoopbackAccess(Immutable):
-    """The address on loopback."""
+    """The address on loopback, where the page is as well; the page itself decides on requests for it."""
 
     token: bytes | None = None
+    page: "Page | None" = None
 
     def refusal(self, request: Request) -> Response | None:
         """Return the answer to a request that is not allowed; None: it is allowed."""
         if not _HERE.fullmatch(request.headers.get("host", "")):
             return error(421, "the Host header must name this machine")
+        if self.page is not None:
+            if not is_of_api(request):
+                return None
+            if request.method in _READING and self.page.has_session(request):
+                return None
         if self.token is None:
             if request.method in _READING:
                 return None
@@ -131,6 +153,11 @@ class LoopbackAccess(Immutable):
 
 
 Access = UnixSocketAccess | LoopbackAccess
+
+
+def is_of_api(request: Request) -> bool:
+    """Return whether a request is for the API, rather than for the page beside it."""
+    return _OF_THE_API.fullmatch(request.url.path) is not None
 
 
 def error(status: int, why: str) -> Response:

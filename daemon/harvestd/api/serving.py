@@ -17,7 +17,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from harvestd.api.application import application
-from harvestd.api.connection import MOST, Access, Connection, LoopbackAccess, UnixSocketAccess
+from harvestd.api.connection import MOST, Access, Connection, LoopbackAccess, Page, UnixSocketAccess
 from harvestd.api.state import Source
 from harvestd.errors import ExitCode, Fatal
 from harvestd.settings.sections import Api
@@ -33,18 +33,17 @@ _SHORTEST_TOKEN: Final = 16
 _HEADERS: Final = [
     (b"connection", b"close"),
     (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
 ]
 
 
 @asynccontextmanager
-async def served(source: Source) -> AsyncIterator[None]:
-    """Serve `source` during the body. Raise `Fatal` where a configured address can't be bound."""
+async def served(source: Source, page: Page | None = None) -> AsyncIterator[None]:
+    """Serve `source` and its page during the body. Raise `Fatal` where a configured address can't be bound."""
     settings = source.context.settings
     # Invalid requests are the client's fault; uvicorn would log each of them.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = Config(
-        application(source),
+        application(source, page),
         http=Connection,
         ws="none",
         lifespan="off",
@@ -60,7 +59,7 @@ async def served(source: Source) -> AsyncIterator[None]:
             listener = stack.enter_context(listening(socket_path(settings)))
             await stack.enter_async_context(_answered(listener, UnixSocketAccess(), config))
         if settings.api.listen:
-            access = LoopbackAccess(await anyio.to_thread.run_sync(_token, settings.api.token_file))
+            access = LoopbackAccess(await anyio.to_thread.run_sync(_token, settings.api.token_file), page)
             listener = stack.enter_context(_bound(settings.api))
             await stack.enter_async_context(_answered(listener, access, config))
         stack.callback(source.stopping.set)

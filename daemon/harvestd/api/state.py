@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -50,6 +51,8 @@ class Source:
     started: float = field(default_factory=time.time)
     """Unix time."""
     pid: int = field(default_factory=os.getpid)
+    config: Path | None = None
+    """The configuration's file."""
 
     def pause(self) -> None:
         """Stop fetching; partial files stay."""

@@ -147,6 +147,40 @@ def holdings(connection: Connection) -> dict[str | None, Holding]:
     return {experiment: Holding(*found) for experiment, *found in connection.execute(statement)}
 
 
+class LeftOutSum(Immutable):
+    """All that one reason leaves out of what a host shows."""
+
+    reason: str
+    entries: int
+    size: int | None
+    """None where the size of a part is not known."""
+    example: str
+    """The remote path of one entry."""
+    gone: int
+    """How many of the entries are not on the host any more."""
+
+
+def holding_from(connection: Connection, host: str) -> Holding:
+    """Return what is here of a host, by its name."""
+    files = schema.files.c
+    columns = (func.count(), func.coalesce(func.sum(files.size), 0), func.max(files.fetched_at))
+    number, size, newest = connection.execute(select(*columns).where(files.host == host)).one()
+    return Holding(number, size, newest=newest)
+
+
+def left_out_from(connection: Connection, host: str) -> list[LeftOutSum]:
+    """Return what is left out of a host by reason, the largest first."""
+    table = schema.left_out.c
+    total = func.count().filter(table.size.is_(None))
+    columns = (table.reason, func.sum(table.entries), func.sum(table.size), func.min(table.place))
+    statement = select(*columns, func.count(table.gone_at), total).where(table.host == host).group_by(table.reason)
+    found = [
+        LeftOutSum(reason, entries, None if unknown else size, place, gone)
+        for reason, entries, size, place, gone, unknown in connection.execute(statement)
+    ]
+    return sorted(found, key=lambda each: -(each.size or 0))
+
+
 def files_of(connection: Connection, experiment: str | None) -> list[FileRecord]:
     """Return the files of an experiment (None: those in `_unfiled`) ordered by local path."""
     return stored_files.files_of(connection, experiment)

@@ -51,6 +51,7 @@ COMMANDS = {
     "accept-root": _Entry("commands.check", "accept_root", "Accept the file systems that are mounted on HOST now."),
     "install": _Entry("commands.install", "install", "Write a systemd unit and a first configuration; safe to repeat."),
     "uninstall": _Entry("commands.install", "uninstall", "Stop the daemon and take away what install wrote."),
+    "open": _Entry("commands.open_page", "open_page", "Open the daemon's page in a browser."),
     "events": _Entry("commands.events", "events", "Show what the daemon told lately; -f goes on."),
     "completion": _Entry("completion", "completion", "Print shell completions: bash, zsh or fish."),
     "demo": _Entry("commands.demo", "demo", "Watch the daemon bring home an embedded fleet of made-up boxes."),

@@ -175,8 +175,8 @@ async def _run_story(fleet: Fleet, config: Path, data_root: Path, write: Write, 
     roots = {box.name: box.root for box in fleet.boxes}
     event_lines = EventLines(roots.values())
     wrong = ["the story was not told to its end in time"]
-    async with _daemon(config) as process, anyio.create_task_group() as tasks:
-        tasks.start_soon(_listen, process, event_lines, write)
+    async with daemon_process(config) as process, anyio.create_task_group() as tasks:
+        tasks.start_soon(write_events, process, event_lines, write)
         with anyio.move_on_after(_DEADLINE):
             await play(fleet, pace)
             wrong = await anyio.to_thread.run_sync(differences, data_root, roots)
@@ -196,7 +196,8 @@ async def _run_story(fleet: Fleet, config: Path, data_root: Path, write: Write, 
 
 
 @asynccontextmanager
-async def _daemon(config: Path) -> AsyncIterator[Process]:
+async def daemon_process(config: Path) -> AsyncIterator[Process]:
+    """Run the daemon for the body, with its events on a pipe."""
     command = [sys.executable, "-m", "harvestd", "run", "--config", str(config)]
     # Variables have precedence over the file: one of the caller's could name a real data root, or real hosts.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
@@ -208,7 +209,8 @@ async def _daemon(config: Path) -> AsyncIterator[Process]:
                 process.kill()
 
 
-async def _listen(process: Process, event_lines: EventLines, write: Write) -> None:
+async def write_events(process: Process, event_lines: EventLines, write: Write) -> None:
+    """Write the daemon's events as lines until it ends."""
     if process.stdout is None:
         return
     rest = ""

@@ -3,6 +3,7 @@
 The metrics are updated by the tasks and read by reports; they are not kept beyond the process.
 """
 
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection
@@ -77,6 +78,8 @@ class HostTally:
 
     state: str = "connecting"
     """connecting, connected, lost, quarantined or failed."""
+    since: float = field(default_factory=time.time)
+    """When it entered this state, in Unix time."""
     method: str = ""
     """How it is read: probe or sftp; empty: it was not connected yet."""
     first_seen: float | None = None
@@ -127,6 +130,8 @@ class FleetMetrics(NullListener):
         """Set the state of a host."""
         tally = self.of(host)
         self.ended += tally.state == "connected" != state
+        if tally.state != state:
+            tally.since = time.time()
         tally.state, tally.error = state, error
 
     def succeeded(self, host: str, pending: int) -> None:

@@ -63,6 +63,11 @@ class Recent:
         for reader in readers:
             reader.wake()
 
+    @property
+    def newest(self) -> int:
+        """The number of the newest event; events that come later have greater ones."""
+        return self._next - 1
+
     @contextmanager
     def reader(self, since: int | None) -> Iterator["Reader"]:
         """Yield a reader on the running event loop of the events after the number `since`.

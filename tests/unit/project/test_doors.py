@@ -34,6 +34,7 @@ ALLOWED = {
     "cli/commands/demo.py": {"mkdir": "the demo's own directory"},
     "cli/lazy_import.py": {"read_bytes": "Python's compiled files"},
     "commit.py": {"read_text": "what comes with this package"},
+    "page/assets.py": {"iterdir": "static files, resources of this package", "read_bytes": "the same"},
     "report/analysis.py": {"iterdir": "scripts, resources of this package", "read_bytes": "the same"},
     "installation.py": {
         "chmod": "systemd's units and our configuration, away from the data root",
