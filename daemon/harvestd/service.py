@@ -111,6 +111,8 @@ async def run(
                     tasks.start_soon(keep_running, "collection", partial(collect, tally))
                     tasks.start_soon(keep_running, "records", partial(drop_unused, context))
                     tasks.start_soon(keep_running, "release", partial(_keep_releasing, context))
+                    tasks.start_soon(keep_running, "alarms", partial(_keep_alarms, context, root, tally))
+                    tasks.start_soon(keep_running, "heartbeat", partial(_keep_beating, context, tally))
                     manager.notify(service_manager.READY)
                     ready()
                     tasks.start_soon(keep_running, "configuration", partial(reloading.run, fleet.adopt))
@@ -134,6 +136,16 @@ async def _keep_releasing(context: Context) -> None:
     from harvestd.harvest.verdict.service import full_verdict  # noqa: PLC0415  (imported by the fleet)
 
     await AutoRelease(context, full_verdict).run()
+
+
+async def _keep_alarms(context: Context, root: DataRoot, tally: FleetMetrics) -> None:
+    alarms = await anyio.to_thread.run_sync(import_module, "harvestd.notify.alarms")
+    await alarms.Alarms(context, root, tally).run()
+
+
+async def _keep_beating(context: Context, tally: FleetMetrics) -> None:
+    heartbeat = await anyio.to_thread.run_sync(import_module, "harvestd.notify.heartbeat")
+    await heartbeat.Heartbeat(context, tally).run()
 
 
 async def _answer(source: Source, *, task_status: TaskStatus[None]) -> None:

@@ -81,6 +81,9 @@ CASES: Final[Mapping[int, str]] = MappingProxyType(
         56: "a configuration that explodes when it is parsed",
         57: "a bit that flips after its hash was announced",
         58: "one hostile host among many honest ones",
+        # F. Alarms
+        59: "the daemon is killed between an alarm and its delivery",
+        60: "a receiver of alarms hangs, fails or is gone",
     }
 )
 """Each fault's number and what happens. The numbers are for good; gaps between the groups' letters are none."""

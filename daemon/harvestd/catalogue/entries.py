@@ -1,6 +1,8 @@
 """Values of the catalogue that are not records of `planning`: without the database."""
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 from harvestd.convention.paths import LocalPath
 from harvestd.convention.structs import Immutable
@@ -98,3 +100,36 @@ class Decision(Immutable):
     by_hand: bool = False
     at: float = 0.0
     id: int = 0
+
+
+class Notification(Immutable):
+    """Something that a person should learn of. Times are Unix seconds on our clock."""
+
+    key: str
+    """Unique: receivers use it to recognise what they got before."""
+    event: str
+    """The name of an event."""
+    subject: str
+    """What it is about: a host's identity, or a run's id with its step."""
+    payload: Mapping[str, Any]
+    """The fields of the event, as JSON values."""
+    created: float
+    id: int = 0
+
+
+class Episode(Immutable):
+    """The latest notification of one event about one subject."""
+
+    number: int
+    """Counted from 1 over all notifications of this event about the subject."""
+    created: float
+    ended: float | None
+    """When it was seen to be over; None: it may last."""
+
+
+class Delivery(Immutable):
+    """A notification that a receiver has not got yet."""
+
+    notification: Notification
+    attempts: int
+    next_try: float

@@ -21,6 +21,7 @@ from harvestd.catalogue.entries import Intent
 from harvestd.catalogue.hosts import Devices, Hosts, LeftOutRecords, Releases, Verdicts
 from harvestd.catalogue.journal import Transfers, add_intent, drop_intents, open_intents
 from harvestd.catalogue.loading import FileLoader
+from harvestd.catalogue.notifications import Notifications
 from harvestd.catalogue.requests import Requests
 from harvestd.catalogue.restore import RecordRestorer
 from harvestd.catalogue.state_dir import InconsistentRows
@@ -84,6 +85,7 @@ class Catalogue:
         self.transfers = Transfers(database)
         self.releases = Releases(database)
         """Decisions about releasing hosts."""
+        self.notifications = Notifications(database)
         self.requests = Requests(database, knowledge)
         self.left_out = LeftOutRecords(database)
         self.restoring = RecordRestorer(database, knowledge, self.left_out)

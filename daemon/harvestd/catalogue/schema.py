@@ -30,7 +30,7 @@ from harvestd.convention.kinds import Kind
 from harvestd.convention.paths import decoded, encoded
 from harvestd.planning.requests import RequestKind
 
-HEAD = "0009"
+HEAD = "0010"
 """The migration that creates exactly these tables."""
 
 metadata = MetaData()
@@ -105,6 +105,8 @@ def _source() -> list[Column[Any]]:
 
 REBUILD = "rebuild"
 """The key in `meta` of the note that the content of the data root is not in the catalogue yet."""
+ALARMED_SINCE = "alarmed_since"
+"""The key in `meta` of the moment (Unix time) from which on alarms are raised: what was so before is no news."""
 ORPHANS = "orphans"
 """The key in `meta` of the rows of earlier versions whose experiment was not on record."""
 
@@ -307,4 +309,35 @@ left_out = Table(
     Column("gone_at", Float),
     Index("left_out_by_experiment", "experiment_id"),
     Index("left_out_by_host", "host_id"),
+)
+
+# What a person should learn of. `subject` is what it is about: a host's identity, or a run's id with its step.
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", PathText, nullable=False, unique=True),
+    Column("event", String, nullable=False),
+    Column("subject", PathText, nullable=False),
+    Column("payload", String, nullable=False),
+    Column("created", Float, nullable=False),
+    # When it was seen to be over; NULL: it may last.
+    Column("ended", Float),
+    Index("notifications_by_subject", "event", "subject"),
+)
+
+# One row for each receiver that is to get a notification.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("notification_id", Integer, ForeignKey("notifications.id"), primary_key=True),
+    Column("receiver", String, primary_key=True),
+    Column("attempts", Integer, nullable=False),
+    Column("next_try", Float, nullable=False),
+    Column("delivered", Float),
+    # It was given up, or its receiver was removed from the configuration.
+    Column("dropped", Boolean, nullable=False),
+    Column("error", PathText, nullable=False),
+    Index("deliveries_to_make", "receiver", sqlite_where=text("delivered IS NULL AND NOT dropped")),
+    sqlite_with_rowid=False,
 )

@@ -49,6 +49,7 @@ COMMANDS = {
     "doctor": _Entry("commands.doctor", "doctor", "Try all that a pass over HOSTs (all) needs; changes nothing."),
     "forget-key": _Entry("commands.check", "forget_key", "Forget the SSH host key that is kept for HOST."),
     "accept-root": _Entry("commands.check", "accept_root", "Accept the file systems that are mounted on HOST now."),
+    "notify": _Entry("commands.notify", "notify", "Show the newest alarms, and which receivers got them."),
     "install": _Entry("commands.install", "install", "Write a systemd unit and a first configuration; safe to repeat."),
     "uninstall": _Entry("commands.install", "uninstall", "Stop the daemon and take away what install wrote."),
     "open": _Entry("commands.open_page", "open_page", "Open the daemon's page in a browser."),

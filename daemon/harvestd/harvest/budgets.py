@@ -298,6 +298,16 @@ class DiskSpace:
         self._looking = anyio.Lock()
         """Held during a query of the disk and its report: two hosts must not report the same event twice."""
 
+    @property
+    def is_low(self) -> bool:
+        """Whether something could not be fetched for lack of room, and there is none yet."""
+        return self._needed is not None
+
+    @property
+    def floor(self) -> int:
+        """The bytes that are kept free."""
+        return self._floor
+
     def resize(self, floor: int) -> None:
         """Change the floor, in bytes."""
         self._floor = floor

@@ -125,6 +125,8 @@ class Signals:
     """
     scan_now: Broadcast = field(default_factory=Broadcast)
     """Rung when the operator requests a scan of all hosts: lost hosts are tried again at once."""
+    alarming: Broadcast = field(default_factory=Broadcast)
+    """Rung when something happened that a person should learn of at once."""
 
 
 @dataclass

@@ -97,6 +97,18 @@ class HostTally:
 
 
 @dataclass
+class NotificationCounts:
+    """The alarms of one receiver, in this process."""
+
+    waiting: int = 0
+    """That it has not got yet."""
+    delivered: int = 0
+    dropped: int = 0
+    failures: int = 0
+    """Attempts that failed."""
+
+
+@dataclass
 class FleetMetrics(NullListener):
     """Counts the work of this process, for each present host."""
 
@@ -112,6 +124,8 @@ class FleetMetrics(NullListener):
     """When a scan of any host, and everything that it triggered at once, was last completed."""
     services: Counter[str] = field(default_factory=Counter)
     """Unexpected exceptions of the services beside the hosts, by service."""
+    notifications: dict[str, NotificationCounts] = field(default_factory=dict)
+    """By receiver."""
     polls: list[int] = field(default_factory=lambda: [0] * (len(POLL_BOUNDS) + 1))
     """The number of scans in each bucket of `POLL_BOUNDS`."""
     polling: float = 0.0

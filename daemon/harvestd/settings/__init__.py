@@ -4,6 +4,7 @@ Of the other packages only basic ones are imported, so that importing this one l
 """
 
 from harvestd.settings.load import find_config, load
+from harvestd.settings.notify import Notify
 from harvestd.settings.problems import InvalidSettings, Problem, warnings_for
 from harvestd.settings.schema import HostSettings, Named, Settings
 from harvestd.settings.sections import (
@@ -34,6 +35,7 @@ __all__ = [
     "Named",
     "Naming",
     "NamingRule",
+    "Notify",
     "Poll",
     "Problem",
     "Release",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Protocol, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from harvestd.settings.notify import Notify
 from harvestd.settings.sections import (
     Api,
     Jobs,
@@ -109,6 +110,7 @@ class Settings(BaseModel):
     jobs: Jobs = Field(default_factory=_empty_table)
     verdict: Verdict = Field(default_factory=_empty_table)
     release: Release = Field(default_factory=_empty_table)
+    notify: Notify = Field(default_factory=_empty_table)
 
     @property
     def state(self) -> Path:
@@ -165,3 +167,7 @@ def contradictions(settings: Settings) -> Iterator[tuple[Place, str]]:
             yield (*place, "training_dirs"), f"and 'eval_dirs' hold {twice!r} more than once"
         for twice in sorted({root for root in remote.roots if remote.roots.count(root) > 1}):
             yield (*place, "roots"), f"holds {twice!r} more than once"
+    notify = settings.notify
+    for key in ("webhook_secret", "webhook_secret_file"):
+        if getattr(notify, key) is not None and notify.webhook is None:
+            yield ("notify", key), "is set, and 'webhook' is not: there is nothing to sign"

@@ -96,6 +96,10 @@ class Event(StrEnum):
     """A box has stood idle for hours: nothing moved and no GPU process ran, as far as it was watched; once until
     something does. Fields: host, idle_seconds, cents_per_hour, cost (hundredths of the cloud's currency so far)."""
 
+    HOST_UNWATCHED = "host.unwatched"
+    """A host that its provider lists could not be read for `notify.unwatched_after`: once until it can, over restarts
+    too. Fields: host, seconds, error, cents_per_hour."""
+
     HOST_ROOT_MISSING = "host.root_missing"
     """A configured root is not on the box, another file system is mounted there, or nothing is left in it.
     Fields: host, path, error."""
@@ -223,6 +227,16 @@ class Event(StrEnum):
     CATALOGUE_REPAIRED = "catalogue.repaired"
     """Rows whose experiment was not on record were put right at a start.
     Fields: path, experiments (made anew), runs, files, dropped (files), error."""
+
+    NOTIFY_FAILED = "notify.failed"
+    """A receiver of alarms, or the URL of the heartbeat, does not take what it is sent: once until it does. It is tried
+    again after a pause. Fields: receiver, error, hint, waiting."""
+
+    NOTIFY_RECOVERED = "notify.recovered"
+    """A receiver that failed takes what it is sent. Fields: receiver."""
+
+    NOTIFY_DROPPED = "notify.dropped"
+    """Alarms were not delivered within three days, and are given up. Fields: receiver, count."""
 
     REPORT_WRITTEN = "report.written"
     """Debug only: an experiment's README, its scripts or its pictures were made anew. Fields: experiment, path."""

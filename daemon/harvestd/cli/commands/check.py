@@ -137,6 +137,7 @@ def check(flags: Flags, *, as_json: bool) -> ExitCode:
         problems = error.problems
     else:
         hosts, found = run_interruptible(_written_down, settings)
+        found = (*found, *run_interruptible(about_receivers, settings))
         warnings = (*warnings_for(settings), *_about_state_dir(config, settings), *found)
     if as_json:
         print_json(
@@ -172,6 +173,21 @@ async def _written_down(settings: Settings) -> tuple[int, tuple[Problem, ...]]:
         problems = e.problems
     hosts = merged(StaticHosts(settings.hosts).hosts, targets.hosts)
     return len(hosts), (*problems, *await about_ssh(settings, sorted(hosts, key=lambda host: host.name)))
+
+
+async def about_receivers(settings: Settings) -> tuple[Problem, ...]:
+    """Return problems of the receivers of alarms; nothing is sent."""
+    from harvestd.notify.receivers import problem_with  # noqa: PLC0415  (only where there are any)
+
+    found = []
+    for index, url in enumerate(settings.notify.urls):
+        problem = await problem_with(url)
+        if problem:
+            found.append(Problem("", f"notify.urls[{index}]", problem))
+    secret = settings.notify.webhook_secret_file
+    if secret is not None and not secret.is_file():
+        found.append(Problem(str(secret), "notify.webhook_secret_file", "does not exist or can't be read"))
+    return tuple(found)
 
 
 def _identity(settings: Settings, host: str) -> str:

@@ -315,6 +315,7 @@ class Fleet:
                     catalogue = self._context.catalogue
                     async with catalogue.files.loaded(()) as lease:
                         await lease.evaluated(partial(self._context.fleet.rescue.gone, host, catalogue.knowledge))
+                    self._context.signals.alarming.ring()
 
 
 def _names_and_identities(hosts: Iterable[Host]) -> frozenset[str]:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _MOST = 16
 """Remote paths that an event names; the others are counted."""
+_REMEMBERED = 1_000
+"""Hosts that are gone and whose losses are kept."""
 
 
 class Missing(Immutable):
@@ -42,6 +44,16 @@ class Missing(Immutable):
     files: int
 
 
+class LostData(Immutable):
+    """What was wanted and not here when its host was gone."""
+
+    host: str
+    files: int
+    bytes: int
+    what: tuple[str, ...]
+    """Remote paths with their sizes, the most valuable first."""
+
+
 class Preemption(Struct):
     """Tracks the hosts of one context."""
 
@@ -51,6 +63,8 @@ class Preemption(Struct):
     """By identity: the hosts whose coming end was logged."""
     _last: dict[str, tuple[Host, Plan]] = field(default_factory=dict)
     """By identity: the plan of the last scan of each present host, connected or not."""
+    lost: dict[str, LostData] = field(default_factory=dict)
+    """By identity: what was lost with hosts that are gone, the latest ones."""
 
     def record_scan(self, host: Host, plan: Plan) -> None:
         """Record the plan of a scan."""
@@ -96,13 +110,11 @@ class Preemption(Struct):
         if lost and seen.storage is None and is_rented(host):
             what = [f"{each.place} ({each.size} bytes)" for each in lost[:_MOST]]
             more = [f"{len(lost) - _MOST} more"] if len(lost) > _MOST else []
-            get_logger().error(
-                Event.HOST_LOST_DATA,
-                host=host.name,
-                files=sum(each.files for each in lost),
-                bytes=sum(each.size for each in lost),
-                what=[*what, *more],
-            )
+            files, size = sum(each.files for each in lost), sum(each.size for each in lost)
+            self.lost[host.identity] = LostData(host.name, files, size, (*what, *more))
+            while len(self.lost) > _REMEMBERED:
+                del self.lost[next(iter(self.lost))]
+            get_logger().error(Event.HOST_LOST_DATA, host=host.name, files=files, bytes=size, what=[*what, *more])
 
 
 def missing(plan: Plan, storage: str, known: "PlanningIndex") -> list[Missing]:
