@@ -18,6 +18,7 @@ from pathlib import Path
 from bench import (
     answers,
     changes,
+    curves,
     fleets,
     freshness,
     history,
@@ -58,6 +59,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "api-first-look": responding.first_look,
     "verdict": responding.verdict,
     "probe": resting.probe,
+    "series": curves.series,
     "commands": answers.commands,
 }
 
