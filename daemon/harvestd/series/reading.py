@@ -18,8 +18,10 @@ from harvestd.series.log_index import LogIndex, Part
 from harvestd.store.errors import Conflict
 from harvestd.store.root import DataRoot
 
-PIECE: Final = 128 * 1024
+PIECE: Final = 96 * 1024
 """Bytes that are read at once: some milliseconds of work, and more than the longest line that is a row."""
+_REST: Final = 0.001
+"""Seconds between two pieces."""
 LARGEST_DUMP: Final = 32 << 20
 
 
@@ -71,7 +73,8 @@ class IndexedLog:
                     if not _continues(self._index, file, self.length):
                         self._index = _empty()
                 while self._add_piece(file) and time.monotonic() < deadline:
-                    pass
+                    # Threads share one interpreter: without a pause the event loop would wait after each system call.
+                    time.sleep(_REST)
         except (FileNotFoundError, Conflict):
             return
 

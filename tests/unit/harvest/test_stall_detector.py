@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from harvestd.catalogue.open import open_catalogue
 from harvestd.convention.metadata.parse import TrainingInfo
+from harvestd.convention.metadata.progress import readings
 from harvestd.convention.rules import Selection
 from harvestd.convention.scan.classify import Surveyor
 from harvestd.convention.scan.model import ScanResult
@@ -87,12 +88,12 @@ class Watched:
         for step in steps:
             self.clock.now += 60
             line = f'{{"step": {step}, "loss": {loss}, "kl": NaN}}'.encode()
-            self.stalling.process_lines(record(name), [line], behind=0)
+            self.stalling.process(record(name), readings([line]), behind=0)
 
     def heard(self, step: int, *, loss: str = "0.5", problem: RunProblem | None = None) -> RunProblem | None:
         """Let a run that is on record with `problem` take a step; gives what is wrong with it then."""
         line = f'{{"step": {step}, "loss": {loss}}}'.encode()
-        return self.stalling.process_lines(replace(record(T), problem=problem), [line], behind=0)
+        return self.stalling.process(replace(record(T), problem=problem), readings([line]), behind=0)
 
     def problem(self) -> RunProblem | None:
         """Return what is on record of the first run."""
@@ -248,7 +249,7 @@ async def test_a_log_that_is_still_coming_shows_no_pace(watched: Watched) -> Non
     """Its lines come as fast as they are read."""
     for step in range(1, 9):
         watched.clock.now += 0.01
-        watched.stalling.process_lines(record(T), [b'{"step": %d}' % step], behind=(8 - step) * 10**6)
+        watched.stalling.process(record(T), readings([b'{"step": %d}' % step]), behind=(8 - step) * 10**6)
     assert watched.context.step_rates[record(T).key].gaps == ()
 
 

@@ -16,13 +16,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import Final, Protocol
 
+import anyio.lowlevel
 from msgspec.structs import replace
 
 from harvestd.convention.kinds import Kind, run_name
 from harvestd.convention.log_rows import lines_of
-from harvestd.convention.metadata.progress import StepRate, advanced, newest_step, readings, seconds_left
+from harvestd.convention.metadata.progress import Reading, StepRate, advanced, readings, seconds_left
 from harvestd.convention.scan.model import RunDir, ScanResult, Source
 from harvestd.convention.scan.snapshot import Snapshot, Version
 from harvestd.convention.scan.stability import StabilityTracker
@@ -41,6 +43,8 @@ _BEHIND: Final = 64 * 1024
 
 Their times then say nothing about the pace of the run. Fewer missing bytes are a torn line.
 """
+_PARSED_AT_ONCE: Final = 100
+"""Lines that are parsed, in a millisecond, before other tasks have their turn: thousands may come together."""
 _ASK_AGAIN: Final = 300.0
 """Seconds after which the processes of a silent run are queried again: they may have ended since."""
 _SILENT_FOR_GOOD: Final = 6 * 3600.0
@@ -72,13 +76,13 @@ class StallDetector:
         self._queried: dict[tuple[str, str], float] = {}
         """By run: when the host's processes were queried for it."""
 
-    def process_lines(self, run: RunRecord, lines: Sequence[bytes], *, behind: int) -> RunProblem | None:
-        """Process new lines of a run's log, of which `behind` bytes are still missing; return the run's trouble."""
+    def process(self, run: RunRecord, found: Sequence[Reading], *, behind: int) -> RunProblem | None:
+        """Process the readings in new lines of a run's log, of which `behind` bytes are missing; return its trouble."""
         live = self._caught_up.get(run.key, False)
         self._caught_up[run.key] = behind <= _BEHIND
         self._queried.pop(run.key, None)
         before = self._context.step_rates.get(run.key)
-        now = advanced(before, readings(lines), time.monotonic(), live=live)
+        now = advanced(before, found, time.monotonic(), live=live)
         self._context.step_rates[run.key] = now
         known = before is not None and before.diverged is not None and before.began == now.began
         if now.diverged is not None and not known and not run.finished:
@@ -196,12 +200,16 @@ class RunProgress:
         """Process lines that were just appended to a log; other files are ignored."""
         if record.kind is not Kind.TRAIN_LOG or not content:
             return
-        lines = list(lines_of(content))
-        step = newest_step(lines)
+        found: list[Reading] = []
+        lines = lines_of(content)
+        while some := list(islice(lines, _PARSED_AT_ONCE)):
+            found += readings(some)
+            await anyio.lowlevel.checkpoint()
+        step = max((reading.step for reading in found), default=None)
         run = self._run_of(record.place)
         if run is None:
             return
-        problem = self._stalling.process_lines(run, lines, behind=version.size - record.size)
+        problem = self._stalling.process(run, found, behind=version.size - record.size)
         heard_at = time.time()
 
         def with_lines(now: RunRecord) -> RunRecord:
