@@ -22,6 +22,7 @@ from harvestd.safety.verdict import is_fresh
 from harvestd.telemetry.sanitize import escaped
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+_HOUR: Final = 3_600.0
 
 
 def metrics(source: Source, free_bytes: int) -> bytes:
@@ -42,8 +43,11 @@ class _Daemon(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._of_hosts()
+        yield from self._of_costs()
         yield from self._of_verdicts()
         yield self._of_runs()
+        yield from self._of_live_runs()
+        yield from self._of_notifications()
         yield self._of_services()
         yield self._polls()
         free = "Bytes that are free where experiments are filed."
@@ -89,6 +93,32 @@ class _Daemon(Collector):
             info.add_metric([*name, *(escaped(each or "") for each in known)], 1.0)
         yield from (up, success, moved, failures, defects, pending, info)
 
+    def _of_costs(self) -> Iterator[Metric]:
+        context, now = self._source.context, time.time()
+        price = GaugeMetricFamily(
+            "harvestd_host_cost_dollars_per_hour", "The price of the host, where it is known.", labels=["host"]
+        )
+        idle = GaugeMetricFamily(
+            "harvestd_host_idle_seconds",
+            "For how long nothing has changed and nothing has run on the host; missing while something does.",
+            labels=["host"],
+        )
+        spent = GaugeMetricFamily(
+            "harvestd_host_idle_cost_dollars",
+            "What the host has cost since then, where its price is known.",
+            labels=["host"],
+        )
+        for host in {each.name: each for each in context.fleet.present.values()}.values():
+            name, judged = [escaped(host.name)], context.states.of(host.identity).verdict
+            if host.cents_per_hour is not None:
+                price.add_metric(name, host.cents_per_hour / 100)
+            if judged is not None and judged.idle_since is not None:
+                rested = max(0.0, now - judged.idle_since)
+                idle.add_metric(name, rested)
+                if host.cents_per_hour is not None:
+                    spent.add_metric(name, host.cents_per_hour / 100 * rested / _HOUR)
+        yield from (price, idle, spent)
+
     def _of_verdicts(self) -> Iterator[Metric]:
         context = self._source.context
         safe = GaugeMetricFamily(
@@ -133,6 +163,44 @@ class _Daemon(Collector):
         for status in RunStatus:
             family.add_metric([status.value], float(counts[status]))
         return family
+
+    def _of_live_runs(self) -> Iterator[Metric]:
+        """Yield the metrics of runs that are not over, on hosts that there are: past ones have no series."""
+        context = self._source.context
+        labels = ["host", "run"]
+        step = GaugeMetricFamily("harvestd_run_step", "The newest step in the log of the run.", labels=labels)
+        total = GaugeMetricFamily("harvestd_run_steps", "The steps that the run is to make.", labels=labels)
+        left = GaugeMetricFamily("harvestd_run_left_seconds", "For how long it will go on at its pace.", labels=labels)
+        present = {host.name for host in context.fleet.present.values()}
+        runs = context.catalogue.knowledge.runs() if context.catalogue_opened.is_set() else []
+        live = {(run.host, run.name): run for run in runs if not run.is_over and run.host in present}
+        for (host, name), run in live.items():
+            names = [escaped(host), escaped(name)]
+            for family, value in ((step, run.step), (total, run.config.total_steps), (left, run.seconds_left)):
+                if value is not None:
+                    family.add_metric(names, value)
+        yield from (step, total, left)
+
+    def _of_notifications(self) -> Iterator[Metric]:
+        labels = ["receiver"]
+        waiting = GaugeMetricFamily(
+            "harvestd_notifications_waiting", "Alarms that the receiver has not got yet.", labels=labels
+        )
+        delivered = CounterMetricFamily(
+            "harvestd_notifications_delivered", "Alarms that the receiver got since the start.", labels=labels
+        )
+        dropped = CounterMetricFamily(
+            "harvestd_notifications_dropped", "Alarms that were given up since the start.", labels=labels
+        )
+        failures = CounterMetricFamily(
+            "harvestd_notification_failures", "How often the receiver did not take a message.", labels=labels
+        )
+        for receiver, counts in self._source.tally.notifications.items():
+            waiting.add_metric([receiver], counts.waiting)
+            delivered.add_metric([receiver], counts.delivered)
+            dropped.add_metric([receiver], counts.dropped)
+            failures.add_metric([receiver], counts.failures)
+        yield from (waiting, delivered, dropped, failures)
 
     def _polls(self) -> Metric:
         tally = self._source.tally
