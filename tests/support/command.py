@@ -94,7 +94,7 @@ def harvestd_command(*arguments: str | Path, cwd: Path | None = None, **variable
 
 
 def on_terminal(arguments: Sequence[str | Path], **variables: str) -> str:
-    """Run `harvestd` with standard output on a terminal of 80 columns and give everything that came out there."""
+    """Run `harvestd` with standard output on a terminal of 80 columns (`COLUMNS`) and give all that came out there."""
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
@@ -102,7 +102,7 @@ def on_terminal(arguments: Sequence[str | Path], **variables: str) -> str:
             stdin=subprocess.DEVNULL,
             stdout=theirs,
             stderr=subprocess.DEVNULL,
-            env=environment(TERM="xterm-256color", COLUMNS="80", **variables),
+            env=environment(**{"TERM": "xterm-256color", "COLUMNS": "80", **variables}),
         )
         os.close(theirs)
         seen = bytearray()

@@ -9,8 +9,8 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from functools import partial
-from typing import Final
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
@@ -28,8 +28,11 @@ from harvestd.api.connection import Access, LoopbackAccess, Page, abort, error, 
 from harvestd.api.series import series
 from harvestd.api.state import Source, state
 from harvestd.convention.structs import Immutable
-from harvestd.errors import HarvestError
+from harvestd.errors import ExitCode, Fatal, HarvestError
 from harvestd.telemetry.event_buffer import RECENT, BufferedEvent, Reader
+
+if TYPE_CHECKING:
+    from harvestd.documents.experiments import ExperimentReader
 
 BEAT: Final = 15.0
 """Seconds between two keep-alives."""
@@ -132,9 +135,14 @@ class EventStream(Response):
 
 _NUMBER: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _LONGEST_FILTER: Final = 200
-_RUNS: Final = 500
-_MOST_RUNS: Final = 10_000
-"""The number of runs in an answer: by default, and at most."""
+_LONGEST_NAME: Final = 1_000
+_DOCUMENTS: Final = 500
+_MOST_DOCUMENTS: Final = 10_000
+"""The number of runs or experiments in an answer: by default, and at most."""
+_LIMITED: Final = f"the only parameter is limit, a number up to {_MOST_DOCUMENTS}"
+_STARTING: Final = "the catalogue is being opened"
+_STATUS: Final = {ExitCode.UNKNOWN_NAME: 404, ExitCode.CONFIGURATION: 400}
+"""By the exit code that a command would end with."""
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -157,6 +165,8 @@ def application(source: Source, page: Page | None = None) -> Starlette:
             Route("/v1/hosts", requests.hosts, methods=["GET"]),
             Route("/v1/runs", requests.runs, methods=["GET"]),
             Route("/v1/runs/{id}/series", requests.series, methods=["GET"]),
+            Route("/v1/experiments", requests.experiments, methods=["GET"]),
+            Route("/v1/compare", requests.compare, methods=["GET"]),
             Route("/v1/events", requests.events, methods=["GET"]),
             Route("/metrics", requests.metrics, methods=["GET"]),
             Route("/healthz", requests.healthz, methods=["GET"]),
@@ -206,6 +216,8 @@ def _login(source: Source, page: Page | None) -> Answer:
 class _Requests:
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._reading = anyio.CapacityLimiter(1)
+        """Limits the questions that read results, so that equal ones read a file once."""
 
     async def state(self, _request: Request) -> Response:
         return JSONResponse(state(self._source, await self._free_bytes()))
@@ -216,12 +228,41 @@ class _Requests:
         return await _read(partial(stored.all_hosts, self._source.context.settings))
 
     async def runs(self, request: Request) -> Response:
-        limit = request.query_params.get("limit", str(_RUNS))
-        if request.query_params.keys() - {"limit"} or not _NUMBER.fullmatch(limit) or int(limit) > _MOST_RUNS:
-            return error(400, f"the only parameter is limit, a number up to {_MOST_RUNS}")
+        limit = _limit(request)
+        if limit is None:
+            return error(400, _LIMITED)
         from harvestd.documents import stored  # noqa: PLC0415  (the same)
 
-        return await _read(partial(stored.all_runs, self._source.context.settings, int(limit)))
+        return await _read(partial(stored.all_runs, self._source.context.settings, limit))
+
+    async def experiments(self, request: Request) -> Response:
+        limit = _limit(request)
+        if limit is None:
+            return error(400, _LIMITED)
+        if not self._source.context.catalogue_opened.is_set():
+            return error(503, _STARTING)
+        from harvestd.documents.experiments import all_experiments  # noqa: PLC0415  (the same)
+
+        settings = self._source.context.settings
+        return await _read(partial(all_experiments, settings, self._reader, limit), self._reading)
+
+    async def compare(self, request: Request) -> Response:
+        names = request.query_params.getlist("id")
+        if request.query_params.keys() - {"id"} or any(len(name) > _LONGEST_NAME for name in names):
+            return error(400, "the only parameter is id, the name of an experiment or a run, given two to eight times")
+        if not self._source.context.catalogue_opened.is_set():
+            return error(503, _STARTING)
+        from harvestd.documents.comparison import comparison_document  # noqa: PLC0415  (the same)
+
+        settings = self._source.context.settings
+        return await _read(partial(comparison_document, settings, self._reader, names), self._reading)
+
+    @cached_property
+    def _reader(self) -> "ExperimentReader":
+        from harvestd.documents.experiments import ExperimentReader  # noqa: PLC0415  (the same)
+        from harvestd.report.results import ResultsReader  # noqa: PLC0415  (the same)
+
+        return ExperimentReader(self._source.root, ResultsReader(self._source.context.evals))
 
     async def series(self, request: Request) -> Response:
         return await series(self._source, request)
@@ -259,10 +300,20 @@ class _Requests:
         return await anyio.to_thread.run_sync(self._source.root.free_bytes)
 
 
-async def _read(question: Callable[[], dict[str, object]]) -> Response:
+def _limit(request: Request) -> int | None:
+    """Return the greatest number of documents in an answer; None for a request that can't be understood."""
+    limit = request.query_params.get("limit", str(_DOCUMENTS))
+    if request.query_params.keys() - {"limit"} or not _NUMBER.fullmatch(limit) or int(limit) > _MOST_DOCUMENTS:
+        return None
+    return int(limit)
+
+
+async def _read(question: Callable[[], dict[str, object]], limiter: anyio.CapacityLimiter | None = None) -> Response:
     """Answer what is read from the catalogue in a thread; 503 where it can't be read."""
     try:
-        return JSONResponse(await anyio.to_thread.run_sync(question))
+        return JSONResponse(await anyio.to_thread.run_sync(question, limiter=limiter))
+    except Fatal as failed:
+        return error(_STATUS.get(failed.exit_code, 503), failed.with_hint)
     except HarvestError as failed:
         return error(503, str(failed))
 

@@ -1,6 +1,6 @@
 """Read access to the catalogue for commands, with or without a running daemon; and two small deletions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,32 @@ def left_out_from(connection: Connection, host: str) -> list[LeftOutSum]:
 def files_of(connection: Connection, experiment: str | None) -> list[FileRecord]:
     """Return the files of an experiment (None: those in `_unfiled`) ordered by local path."""
     return stored_files.files_of(connection, experiment)
+
+
+def files_of_kinds(connection: Connection, experiment: str, kinds: Collection[Kind]) -> list[FileRecord]:
+    """Return the files of an experiment that are of these kinds, ordered by local path."""
+    table = schema.files.c
+    wanted = rows.files().where(table.experiment_id == experiment, table.kind.in_(sorted(kinds)))
+    return [rows.file_of(row) for row in connection.execute(wanted.order_by(table.path))]
+
+
+class LeftOutTotal(Immutable):
+    """What is left out of an experiment."""
+
+    entries: int = 0
+    size: int = 0
+    """Bytes, of the entries whose size is known."""
+    unknown: int = 0
+    """Lines whose size is not known."""
+
+
+def left_out_totals(connection: Connection) -> dict[str | None, LeftOutTotal]:
+    """Return how much is left out, by experiment; None: of what belongs to none."""
+    table = schema.left_out.c
+    sizes = func.coalesce(func.sum(table.size), 0)
+    columns = (table.experiment_id, func.sum(table.entries), sizes, func.count().filter(table.size.is_(None)))
+    found = connection.execute(select(*columns).group_by(table.experiment_id))
+    return {experiment: LeftOutTotal(*totals) for experiment, *totals in found}
 
 
 def left_out_of(connection: Connection, experiment: str) -> list[tuple[str, LeftOut]]:

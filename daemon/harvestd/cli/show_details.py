@@ -1,6 +1,5 @@
 """One experiment or one run: find it by a name, and show everything that is known of it."""
 
-import difflib
 from collections.abc import Iterable
 
 from sqlalchemy import Connection
@@ -12,7 +11,6 @@ from harvestd.convention.scan.model import LeftOut
 from harvestd.convention.structs import Immutable
 from harvestd.documents import stored
 from harvestd.documents.stored import RunStatuses
-from harvestd.errors import ExitCode, Fatal
 from harvestd.json_text import timestamp
 from harvestd.planning.records import ExperimentRecord, FileRecord, RunRecord
 from harvestd.planning.requests import Request
@@ -27,9 +25,6 @@ _FILES = (
     Column("FROM", wide=True, mark="← "),
 )
 _SHORT_HASH = 12
-_SHORTEST_ID = 6
-_MOST_NAMES = 20
-"""Of names with the same beginning, as many as are listed."""
 
 
 class Shown(Immutable):
@@ -51,79 +46,18 @@ def find(connection: Connection, name: str) -> Shown:
 
     Raise `Fatal` (4) where there is none, or where two runs on different hosts have the name.
     """
-    wanted = name.rstrip("/")
-    experiments = queries.experiments(connection)
-    runs = queries.runs(connection)
-    called = _called(experiments.values(), wanted)
-    if called is not None:
-        return _experiment(connection, called, runs)
-    named = [run for run in runs if wanted in {run.name, run.id}]
-    if len({run.experiment or run.id for run in named}) > 1:
-        raise Fatal(
-            f"{len(named)} runs are called {wanted}:\n"
-            + "\n".join(f"  {run.host}:{run.place} in {_directory(run, experiments)}" for run in named),
-            hint="give the name of the experiment",
-            exit_code=ExitCode.UNKNOWN_NAME,
-        )
-    if named:
-        experiment_of = experiments.get(named[0].experiment or "")
-        if experiment_of:
-            return _experiment(connection, experiment_of, runs)
-        return Shown(None, tuple(named), RunStatuses(connection), requests=_requests(connection, named))
-    begun = _begun(wanted, experiments.values(), runs)
-    if len(begun) == 1:
-        return find(connection, begun[0])
-    if begun:
-        raise Fatal(
-            f"{len(begun)} names begin with {wanted}:\n" + "\n".join(f"  {each}" for each in begun[:_MOST_NAMES]),
-            hint="give more of the name",
-            exit_code=ExitCode.UNKNOWN_NAME,
-        )
-    known = [experiment.directory for experiment in experiments.values()] + [run.name for run in runs]
-    close = difflib.get_close_matches(wanted, known, n=1)
-    raise Fatal(
-        f"no experiment and no run is called {wanted}",
-        hint=f"did you mean {close[0]}?" if close else "`harvestd runs` lists what is known",
-        exit_code=ExitCode.UNKNOWN_NAME,
-    )
-
-
-def _called(experiments: Iterable[ExperimentRecord], wanted: str) -> ExperimentRecord | None:
-    """Return the experiment of this directory, past directory or beginning of an id; present names have precedence."""
-    known = list(experiments)
-    is_long = len(wanted) >= _SHORTEST_ID
-    for fits in (
-        lambda each: wanted == each.directory,
-        lambda each: wanted in each.aliases,
-        lambda each: is_long and each.id.startswith(wanted),
-    ):
-        for experiment in known:
-            if fits(experiment):
-                return experiment
-    return None
-
-
-def _begun(wanted: str, experiments: Iterable[ExperimentRecord], runs: Iterable[RunRecord]) -> list[str]:
-    """Return the names with this beginning; a run whose experiment has it too is counted with the experiment."""
-    found = {each.id: each.directory for each in experiments if wanted and each.directory.startswith(wanted)}
-    named = {run.name for run in runs if wanted and run.name.startswith(wanted) and run.experiment not in found}
-    return sorted({*found.values(), *named})
-
-
-def _directory(run: RunRecord, experiments: dict[str, ExperimentRecord]) -> str:
-    found = experiments.get(run.experiment or "")
-    return found.directory if found else "no experiment yet"
-
-
-def _experiment(connection: Connection, experiment: ExperimentRecord, runs: list[RunRecord]) -> Shown:
-    own = [run for run in runs if run.experiment == experiment.id]
+    found = stored.find(connection, name)
+    if found.experiment is None:
+        requests = _requests(connection, found.runs)
+        return Shown(None, found.runs, RunStatuses(connection), requests=requests)
+    experiment = found.experiment
     return Shown(
         experiment,
-        tuple(own),
+        found.runs,
         RunStatuses(connection),
         tuple(queries.files_of(connection, experiment.id)),
         tuple(queries.left_out_of(connection, experiment.id)),
-        _requests(connection, own),
+        _requests(connection, found.runs),
     )
 
 

@@ -1,1 +1,1 @@
-"""The JSON documents of hosts, runs and verdicts: one form for every `--json` and for the API."""
+"""The JSON documents of hosts, runs, experiments and verdicts: one form for every `--json` and for the API."""

@@ -1,9 +1,10 @@
 """The hosts and runs of the catalogue, which need no running daemon to be read, also as whole documents for the API.
 
-`all_hosts` and `all_runs` return documents with escaped texts; call them in a thread. They raise `HarvestError` as
-opening the catalogue does.
+`find` returns what a name refers to. `all_hosts` and `all_runs` return documents with escaped texts; call them in a
+thread. They raise `HarvestError` as opening the catalogue does.
 """
 
+import difflib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -14,7 +15,9 @@ from sqlalchemy import Row as TableRow
 
 from harvestd.catalogue import queries
 from harvestd.catalogue.entries import GONE
+from harvestd.convention.structs import Immutable
 from harvestd.documents.forms import Document, HostView, run_document
+from harvestd.errors import ExitCode, Fatal
 from harvestd.inventory.file_sd import TargetsFiles
 from harvestd.inventory.lambda_provider import LambdaCloudHosts
 from harvestd.planning.records import ExperimentRecord, RunRecord
@@ -22,6 +25,9 @@ from harvestd.planning.run_status import CurrentStatus, current_status
 from harvestd.settings import Settings
 
 _NEVER_SEEN: Final = "never seen"
+_SHORTEST_ID: Final = 6
+_MOST_NAMES: Final = 20
+"""Of names with the same beginning, as many as are listed."""
 
 
 def hosts(connection: Connection, settings: Settings) -> list[HostView]:
@@ -96,7 +102,7 @@ def all_hosts(settings: Settings) -> dict[str, object]:
     """Return all hosts that are configured or were ever seen, by name."""
     with queries.questions(settings.state) as connection:
         views = hosts(connection, settings)
-    return {"hosts": _escaped([view.document(watched=view.is_watched(daemon=True)) for view in views])}
+    return {"hosts": escaped_documents([view.document(watched=view.is_watched(daemon=True)) for view in views])}
 
 
 def all_runs(settings: Settings, limit: int) -> dict[str, object]:
@@ -105,10 +111,87 @@ def all_runs(settings: Settings, limit: int) -> dict[str, object]:
         found = list(islice(queries.runs(connection), limit))
         experiments = queries.experiments(connection)
         standings = RunStatuses(connection)
-    return {"runs": _escaped(run_documents(found, experiments, standings))}
+    return {"runs": escaped_documents(run_documents(found, experiments, standings))}
 
 
-def _escaped(found: list[Document]) -> list[object]:
+def escaped_documents(found: Iterable[Document]) -> list[object]:
+    """Return documents with every text escaped, for the API."""
     from harvestd.telemetry.serialize import plain  # noqa: PLC0415  (structlog: only the API needs it)
 
     return [plain(document) for document in found]
+
+
+class Found(Immutable):
+    """What a name refers to."""
+
+    experiment: ExperimentRecord | None
+    """None for a run that has none yet."""
+    runs: tuple[RunRecord, ...]
+
+
+def find(connection: Connection, name: str) -> Found:
+    """Return what `name` refers to: an experiment's directory or id, a run, or the only one with this beginning.
+
+    Raise `Fatal` (4) where there is none, or where two runs on different hosts have the name.
+    """
+    wanted = name.rstrip("/")
+    experiments = queries.experiments(connection)
+    runs = queries.runs(connection)
+    called = _called(experiments.values(), wanted)
+    if called is not None:
+        return _of_experiment(called, runs)
+    named = [run for run in runs if wanted in {run.name, run.id}]
+    if len({run.experiment or run.id for run in named}) > 1:
+        raise Fatal(
+            f"{len(named)} runs are called {wanted}:\n"
+            + "\n".join(
+                f"  {run.host}:{run.place} in {directory_of(run, experiments) or 'no experiment yet'}" for run in named
+            ),
+            hint="give the name of the experiment",
+            exit_code=ExitCode.UNKNOWN_NAME,
+        )
+    if named:
+        experiment = experiments.get(named[0].experiment or "")
+        return _of_experiment(experiment, runs) if experiment else Found(None, tuple(named))
+    begun = _begun(wanted, experiments.values(), runs)
+    if len(begun) == 1:
+        return find(connection, begun[0])
+    if begun:
+        raise Fatal(
+            f"{len(begun)} names begin with {wanted}:\n" + "\n".join(f"  {each}" for each in begun[:_MOST_NAMES]),
+            hint="give more of the name",
+            exit_code=ExitCode.UNKNOWN_NAME,
+        )
+    known = [experiment.directory for experiment in experiments.values()] + [run.name for run in runs]
+    close = difflib.get_close_matches(wanted, known, n=1)
+    raise Fatal(
+        f"no experiment and no run is called {wanted}",
+        hint=f"did you mean {close[0]}?" if close else "`harvestd runs` lists what is known",
+        exit_code=ExitCode.UNKNOWN_NAME,
+    )
+
+
+def _of_experiment(experiment: ExperimentRecord, runs: Iterable[RunRecord]) -> Found:
+    return Found(experiment, tuple(run for run in runs if run.experiment == experiment.id))
+
+
+def _called(experiments: Iterable[ExperimentRecord], wanted: str) -> ExperimentRecord | None:
+    """Return the experiment of this directory, past directory or beginning of an id; present names have precedence."""
+    known = list(experiments)
+    is_long = len(wanted) >= _SHORTEST_ID
+    for fits in (
+        lambda each: wanted == each.directory,
+        lambda each: wanted in each.aliases,
+        lambda each: is_long and each.id.startswith(wanted),
+    ):
+        for experiment in known:
+            if fits(experiment):
+                return experiment
+    return None
+
+
+def _begun(wanted: str, experiments: Iterable[ExperimentRecord], runs: Iterable[RunRecord]) -> list[str]:
+    """Return the names with this beginning; a run whose experiment has it too is counted with the experiment."""
+    found = {each.id: each.directory for each in experiments if wanted and each.directory.startswith(wanted)}
+    named = {run.name for run in runs if wanted and run.name.startswith(wanted) and run.experiment not in found}
+    return sorted({*found.values(), *named})

@@ -62,7 +62,7 @@ class Facts(Immutable):
 def gather(root: DataRoot, known: Known, scripts: tuple[str, ...], reader: Evals) -> Facts:
     """Return the inputs of an experiment's README. Raise `HaltedForSafety` and `Retry`."""
     log = next((file for file in known.files if file.kind is Kind.TRAIN_LOG), None)
-    training = _training(root, log.target) if log else None
+    training = training_of(root, log.target) if log else None
     configured = reader.configurations.of(root, known)
     last_step = last_step_of(section(configured, "run"), training.last_step if training else None)
     return Facts(
@@ -76,7 +76,8 @@ def gather(root: DataRoot, known: Known, scripts: tuple[str, ...], reader: Evals
     )
 
 
-def _training(root: DataRoot, log: LocalPath) -> TrainingFigures | None:
+def training_of(root: DataRoot, log: LocalPath) -> TrainingFigures | None:
+    """Return the figures of a log, of a long one those of its beginning and end; None where it can't be read."""
     try:
         with translating(log), root.reading(log) as file:
             size = file.seek(0, 2)

@@ -81,7 +81,8 @@ class Memory(Generic[KeyT, ValueT]):
 
 _LAYOUT: Final = "2"
 """Changed with the README's form, so that all are written again."""
-_DRAWN: Final = frozenset({Kind.CONFIG, Kind.TRAIN_LOG, Kind.METRICS, Kind.RUN_META, Kind.EVAL_CONFIG, Kind.CHECKPOINT})
+DRAWN: Final = frozenset({Kind.CONFIG, Kind.TRAIN_LOG, Kind.METRICS, Kind.RUN_META, Kind.EVAL_CONFIG, Kind.CHECKPOINT})
+"""The kinds of files that results and pictures are made from."""
 _DIGITS: Final = 16
 
 
@@ -115,7 +116,7 @@ class Known(Immutable):
 
     def mark_of_pictures(self, scripts: str) -> str:
         """Return a hash of the pictures' inputs: small files, and the directory's name in their titles."""
-        drawn = sorted(f"{file.target}\0{file.sha256}" for file in self.files if file.kind in _DRAWN)
+        drawn = sorted(f"{file.target}\0{file.sha256}" for file in self.files if file.kind in DRAWN)
         return _hash(scripts, self.experiment.directory, *drawn)
 
 
@@ -135,7 +136,8 @@ _ABOUT: Final = (
     "harvestd writes this for the scripts beside it, from config.yaml, training_info.json and the configurations of the"
     " evals, and again when one of them changes"
 )
-_CONFIG: Final = ("training_run", "config.yaml")
+CONFIG: Final = ("training_run", "config.yaml")
+"""Where a run's configuration lies, below the experiment's directory."""
 _FINAL_INFO: Final = ("training_run", "training_state", "step_final", "training_info.json")
 _EVALS: Final = ("eval_config.yaml", "config.yaml")
 """The possible names of an eval's configuration; for each value the first file that sets it counts."""
@@ -171,7 +173,7 @@ class Configurations:
                     return {}  # perhaps only for now
                 return self._known.put(key, _parsed(raw, parse))
 
-            run = {**read(_CONFIG, _run), **read(_FINAL_INFO, _final)}
+            run = {**read(CONFIG, _run), **read(_FINAL_INFO, _final)}
             for place in sorted({rest[1:-1] for rest in here if rest[0] == RESULTS and rest[-1] in _EVALS}):
                 second, first = (read((RESULTS, *place, name), _eval) for name in reversed(_EVALS))
                 if found := {**second, **first}:
@@ -227,6 +229,8 @@ class EvalsHere(Immutable):
     evals: tuple[Eval, ...] = ()
     uncounted: int = 0
     """How many further evals are not read."""
+    unreadable: int = 0
+    """How many can't be read, perhaps only for now."""
 
 
 class Evals:
@@ -256,15 +260,19 @@ class Evals:
         metrics = [file for file in files if file.kind is Kind.METRICS and file.target.name == METRICS]
         datasets = datasets_of({part for file in metrics if file.target[1] == RESULTS for part in file.target[2:-1]})
         found: list[Eval] = []
+        unreadable = 0
         with Neighbours(root) as here:
             for file in metrics[:MOST_EVALS]:
                 figures = self._figures(here, file, hashes.get((*file.target[:-1], META), ""))
-                if figures.means:
+                if figures is None:
+                    unreadable += 1
+                elif figures.means:
                     parts, remote = file.target[1:-1], file.place.split("/")
                     found.append(eval_of(parts, remote, figures.means, figures.meta, configured, datasets, last_step))
-        return EvalsHere(tuple(in_order(found)), max(0, len(metrics) - MOST_EVALS))
+        return EvalsHere(tuple(in_order(found)), max(0, len(metrics) - MOST_EVALS), unreadable)
 
-    def _figures(self, here: Neighbours, file: FileRecord, meta_sha256: str) -> Figures:
+    def _figures(self, here: Neighbours, file: FileRecord, meta_sha256: str) -> Figures | None:
+        """Return the content of an eval's files, empty where they are too long; None where they can't be read."""
         key = (file.sha256, meta_sha256)
         known = self._known.get(key)
         if known is not None:
@@ -274,7 +282,7 @@ class Evals:
         try:
             metrics = here.read(file.target, TEXT_LIMIT)
         except UNREADABLE:
-            return Figures({}, Meta())  # perhaps only for now
+            return None
         return self._known.put(key, figures_of(metrics, partial(_meta, here, file.target)))
 
 

@@ -1,7 +1,10 @@
-"""`harvestd experiments` and `report`: list the directories of the data root, and write the report of one."""
+"""`harvestd experiments`, `compare` and `report`: the results of the experiments here, and the report of one."""
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -12,76 +15,80 @@ from harvestd.catalogue import queries
 from harvestd.cli import completion, show_details
 from harvestd.cli.errors import print_warning, run_interruptible
 from harvestd.cli.flags import Flags, settings_of, with_flags, with_json
-from harvestd.cli.output import units
-from harvestd.cli.output.hosts_runs import cell_of
-from harvestd.cli.output.page import Column, Page, Row, Styled, print_json
+from harvestd.cli.output import results_pages, units
+from harvestd.cli.output.page import Page, print_json, print_text
 from harvestd.cli.show_details import Shown
 from harvestd.convention.paths import ANALYSIS, README
-from harvestd.convention.structs import Immutable
-from harvestd.documents.stored import RunStatuses
+from harvestd.documents import comparison as comparing
+from harvestd.documents.comparison import COMPARE_KEYS, FEWEST, MOST
+from harvestd.documents.experiments import EXPERIMENT_KEYS, ExperimentReader, ExperimentView
 from harvestd.errors import ExitCode, Fatal
-from harvestd.json_text import timestamp
-from harvestd.planning.records import ExperimentRecord, RunRecord
-from harvestd.planning.run_status import ORDER, CurrentStatus, RunStatus
+from harvestd.planning.run_status import ORDER
 from harvestd.report import analysis, making
 from harvestd.report.making import Drawing, Written
+from harvestd.report.results import ResultsReader
 from harvestd.report.small_files import Evals, Known
 from harvestd.settings import Settings
 from harvestd.store.root import DataRoot
 
-_EXPERIMENTS = """\b
---json: experiments[] {experiment, id, aliases[], gone, runs[], state, finished, evals, files, bytes, newest}
-state as of `runs`; null for evals whose run was never seen
+_EXPERIMENTS = f"""\b
+Exit codes: 0, 2 an unknown key to sort by.
+
+\b
+--json: experiments[]:
+  {EXPERIMENT_KEYS}
+state as of `runs`; null for evals whose run was never seen. base, last and best are of
+setting, with which most of its evals were made; best is the one with the highest pass_rate
 """
-_COLUMNS = (
-    Column("EXPERIMENT", wide=True),
-    Column("STATE"),
-    Column("EVALS", "right"),
-    Column("FILES", "right"),
-    Column("SIZE", "right"),
-    Column("NEWEST"),
-)
 
-
-class _View(Immutable):
-    experiment: ExperimentRecord
-    runs: Sequence[RunRecord]
-    holding: queries.Holding
-    current: CurrentStatus | None
-    """Of its run; None where no run was ever seen."""
-
-    @property
-    def finished(self) -> bool:
-        return self.current is not None and self.current.status is RunStatus.FINISHED
-
-    @property
-    def newest_run(self) -> str:
-        return max((run.name for run in self.runs), default="")
-
-    @property
-    def state(self) -> Styled:
-        if self.experiment.gone:
-            return Styled("taken away", "yellow")
-        return Styled("no run seen", "") if self.current is None else cell_of(self.current)
+_Sorting = Callable[[ExperimentView], Any]
+_SORTS: Mapping[str, tuple[_Sorting, bool]] = {
+    "newest": (lambda view: view.newest_run, True),
+    "name": (lambda view: view.experiment.directory, False),
+    "date": (lambda view: view.part("date"), True),
+    "model": (lambda view: view.part("model"), False),
+    "hardware": (lambda view: view.part("hardware"), False),
+    "steps": (lambda view: view.progress[1], True),
+    "state": (lambda view: ORDER.index(view.current.status) if view.current else None, False),
+    "last": (lambda view: view.last.rate if view.last else None, True),
+    "best": (lambda view: view.best.rate if view.best else None, True),
+    "size": (lambda view: view.holding.size, True),
+    "left-out": (lambda view: view.left_out.size, True),
+}
+"""Each key with what it sorts by (None comes last), and whether the greatest comes first."""
 
 
 @click.command(epilog=_EXPERIMENTS)
+@click.option("--sort", "key", metavar="KEY", default="newest", show_default=True, help=f"{', '.join(_SORTS)}.")
 @with_json
 @with_flags
 @click.pass_obj
-def experiments(flags: Flags, *, as_json: bool) -> None:
-    """List all experiments, with what is here of them."""
-    with queries.questions(settings_of(flags).state) as connection:
-        views = _views(connection)
+def experiments(flags: Flags, key: str, *, as_json: bool) -> None:
+    """List all experiments with their results.
+
+    The pass rate is the share of a question's answers that are right, averaged over the questions, ± one standard
+    error; the best step is the one with the highest.
+    """
+    settings = settings_of(flags)
+    if key not in _SORTS:
+        close = difflib.get_close_matches(key, _SORTS, n=1)
+        raise Fatal(
+            f"experiments can't be sorted by {key}",
+            hint=f"{f'did you mean {close[0]}? ' if close else ''}the keys are {', '.join(_SORTS)}",
+            exit_code=ExitCode.CONFIGURATION,
+        )
+    with queries.questions(settings.state) as connection:
+        with experiment_reader(settings, connection) as reader:
+            views = _sorted(reader.views(connection), key)
         waiting = queries.holdings(connection).get(None)
     if as_json:
-        print_json({"experiments": [_document(view) for view in views]})
+        print_json({"experiments": [view.document() for view in views]})
         return
     page = Page()
     if views:
-        page.table(_COLUMNS, [_row(view) for view in views])
+        results_pages.write_experiments(page, views)
     else:
-        page.line("no experiments yet")
+        page.line("no experiments yet: `harvestd plan` shows what the hosts have, `harvestd run` brings it")
     if waiting is not None:
         page.line(
             f"{units.count(waiting.files, 'file')} of {units.count(waiting.evals, 'eval')} wait in _unfiled: "
@@ -89,56 +96,60 @@ def experiments(flags: Flags, *, as_json: bool) -> None:
         )
 
 
-def _views(connection: Connection) -> list[_View]:
-    """Return all experiments, those with the newest run first."""
-    holdings: Mapping[str | None, queries.Holding] = queries.holdings(connection)
-    runs: dict[str | None, list[RunRecord]] = {}
-    for run in queries.runs(connection):
-        runs.setdefault(run.experiment, []).append(run)
-    nothing = queries.Holding(0, 0)
-    known = queries.experiments(connection).values()
-    run_statuses = RunStatuses(connection)
-    views = [
-        _View(
-            each, own, holdings.get(each.id, nothing), _liveliest([run_statuses.of(run) for run in own if run.was_seen])
-        )
-        for each in known
-        for own in [runs.get(each.id, [])]
-    ]
-    views.sort(key=lambda view: view.experiment.directory)
-    return sorted(views, key=lambda view: view.newest_run, reverse=True)
+def _sorted(views: Sequence[ExperimentView], key: str) -> list[ExperimentView]:
+    value, greatest_first = _SORTS[key]
+    known = [view for view in views if value(view) is not None]
+    return sorted(known, key=value, reverse=greatest_first) + [view for view in views if value(view) is None]
 
 
-def _liveliest(found: Sequence[CurrentStatus]) -> CurrentStatus | None:
-    """Return the most active standing of an experiment's run with records of several storages; None without any."""
-    return min(found, key=lambda each: ORDER.index(each.status), default=None)
+@contextmanager
+def experiment_reader(settings: Settings, connection: Connection) -> Iterator[ExperimentReader]:
+    """Provide a reader of experiments; without results, and a warning, where the data root can't be opened."""
+    results = ResultsReader(Evals())
+    with ExitStack() as opened:
+        root = None
+        if queries.experiments(connection):
+            try:
+                root = opened.enter_context(DataRoot.open(settings.data_root, create=False))
+            except Fatal as error:
+                print_warning(f"no results: {error}", error.hint)
+        yield ExperimentReader(root, results)
 
 
-def _row(view: _View) -> Row:
-    return (
-        view.experiment.directory,
-        view.state,
-        str(view.holding.evals),
-        str(view.holding.files),
-        units.size(view.holding.size),
-        units.age(view.holding.newest),
-    )
+_COMPARE = f"""\b
+Exit codes: 0, 2 fewer than {FEWEST}, more than {MOST}, or one of them twice, 4 unknown name.
+
+\b
+--json: {COMPARE_KEYS}
+word is better, within_error (less than two standard errors), worse, or null
+(too few questions). --csv: a row for each experiment and setting.
+"""
 
 
-def _document(view: _View) -> dict[str, object]:
-    return {
-        "experiment": view.experiment.directory,
-        "id": view.experiment.id,
-        "aliases": list(view.experiment.aliases),
-        "gone": view.experiment.gone,
-        "runs": [run.name for run in view.runs],
-        "state": view.current.status.value if view.current else None,
-        "finished": view.finished,
-        "evals": view.holding.evals,
-        "files": view.holding.files,
-        "bytes": view.holding.size,
-        "newest": timestamp(view.holding.newest),
-    }
+@click.command(epilog=_COMPARE)
+@click.argument("names", metavar="NAME NAME...", nargs=-1, shell_complete=completion.runs_and_experiments)
+@click.option("--csv", "as_csv", is_flag=True, help="Answer with CSV, for a spreadsheet.")
+@with_json
+@with_flags
+@click.pass_obj
+def compare(flags: Flags, names: tuple[str, ...], *, as_csv: bool, as_json: bool) -> None:
+    """Compare the results of two to eight experiments.
+
+    NAME is an experiment's directory or id, the name of a run, or the beginning of one. Each is compared with the first
+    one, at the last step at which both were evaluated with equal settings; question by question where both have the
+    same ones.
+    """
+    settings = settings_of(flags)
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json are two forms of the answer: choose one")
+    with queries.questions(settings.state) as connection, experiment_reader(settings, connection) as reader:
+        comparison = comparing.compare(connection, reader, names)
+    if as_json:
+        print_json(comparison.document())
+    elif as_csv:
+        print_text(results_pages.comparison_csv(comparison))
+    else:
+        results_pages.write_comparison(Page(), comparison)
 
 
 _REPORT = """\b

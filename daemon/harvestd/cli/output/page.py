@@ -96,12 +96,23 @@ def print_json(document: object) -> None:
     _write(json.dumps(document, indent=2, allow_nan=False))
 
 
+def print_text(text: str) -> None:
+    """Print text that has its own form, such as CSV; each line of it ends in a line break."""
+    for line in text.splitlines():
+        _write(line)
+
+
 class Page:
     """A page on standard output; created once by a command that answers people."""
 
     def __init__(self) -> None:
         self._console = console_on(sys.stdout)
         self._empty = True
+
+    @property
+    def width(self) -> int | None:
+        """The number of columns of the terminal; None off a terminal, where no line is too long."""
+        return None if self._console is None else self._console.width
 
     def line(self, text: str, style: str = "") -> None:
         """Print one paragraph, not wrapped."""
