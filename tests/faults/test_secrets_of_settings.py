@@ -26,6 +26,11 @@ LINES = {
     "remote.roots[0]": 'remote.roots = ["{}"]',
     "naming.default_experiment": 'naming.default_experiment = "/{}"',
     "lambda_cloud.base_url": 'lambda_cloud.base_url = "https://ada:{}@cloud.example"',
+    "notify.urls[0]": 'notify.urls = ["{}"]',
+    "notify.webhook": 'notify.webhook = "ftp://ada:{}@hook.example"',
+    "notify.webhook_secret": 'notify.webhook_secret = "whsec_{}"',
+    "notify.heartbeat_url": 'notify.heartbeat_url = "{}"',
+    "notify.quiet_hours": 'notify.quiet_hours = "{}"',
     "release.terminate": 'release.terminate = "{}"',
     "hosts[0].address": 'hosts = [{{ name = "", address = "ada:{}@box" }}]',
 }
