@@ -102,5 +102,5 @@ def _safe(row: HostRow) -> Iterator[Need]:
         command = {"command": f"harvestd release {row.name}"} if row.is_rented else _look(row)
         yield Need("safe", "safe", row.name, f"is safe to switch off.{for_long}", amount, **command)
     else:
-        lost = f"{row.risk.amount} would be lost: {row.risk.what}."
-        yield Need("except", "warn", row.name, f"is idle, and safe except for some. {lost}", amount, **_look(row))
+        text = f"is idle, and safe except for {row.risk.amount}: {row.risk.what}.{for_long}"
+        yield Need("except", "warn", row.name, text, amount, **_look(row))

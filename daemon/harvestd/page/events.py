@@ -123,10 +123,12 @@ def line_of(event: BufferedEvent) -> Line:
     )
 
 
-def newest(most: int) -> list[Line]:
-    """Return the newest events that a person wants to see beside the fleet, the newest first."""
+def newest(most: int, host: str = "") -> list[Line]:
+    """Return the newest events that are not about single files, the newest first; `host`: of this one alone."""
     found, _ = RECENT.after(None)
     wanted = [each for each in reversed(found) if _is_for_the_fleet(each.fields)]
+    if host:
+        wanted = [each for each in wanted if each.fields.get("host") == host]
     return [line_of(each) for each in wanted[:most]]
 
 
@@ -177,11 +179,6 @@ async def values(source: Source, request: Request) -> dict[str, object]:
     }
 
 
-def about(host: str, most: int) -> list[Line]:
-    """Return the newest events about one host, the newest first."""
-    return lines(Filter(host, "", "info"), most)
-
-
 def _value(key: str, value: object) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         if key in _BYTES:
@@ -190,7 +187,9 @@ def _value(key: str, value: object) -> str:
             return words.duration(float(value))
         return words.number(value) if isinstance(value, int) else words.figure(value)
     if key in {"path", "old"} and isinstance(value, str):
-        return "/".join(value.rstrip("/").split("/")[-2:])
+        parts = value.rstrip("/").split("/")
+        # Evals are known by their step and dataset; the settings below it repeat.
+        return words.told("/".join(parts[-2:-1] if parts[-1].startswith("temp") else parts[-2:]))
     return _whole(value)
 
 

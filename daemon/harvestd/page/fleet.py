@@ -4,12 +4,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 import anyio.to_thread
+from msgspec.structs import replace
 from starlette.requests import Request
 
 from harvestd.api.state import Source
 from harvestd.convention.structs import Immutable
 from harvestd.harvest.transfer.pool import TransferProgress
-from harvestd.page import banner, events, rows, words
+from harvestd.page import banner, curves, events, rows, words
 from harvestd.page.rows import HostRow
 from harvestd.planning.index import PlanningIndex
 from harvestd.telemetry.sanitize import escaped
@@ -61,6 +62,8 @@ async def values(source: Source, _request: Request) -> dict[str, object]:
     hosts = sorted(context.fleet.present.values(), key=lambda host: host.name)
     runs = rows.by_host(knowledge, hosts)
     found = [rows.of(host, source, knowledge, runs[host.identity]) for host in hosts]
+    if len(found) <= MOST_WHOLE:
+        found = [await _with_curve(row, source) for row in found]
     transfers = context.transfers.all()
     root = escaped(str(context.settings.data_root))
     needs = banner.needs(found, free, context.settings.limits.free_space, root, paused=context.fleet.is_paused)
@@ -71,7 +74,8 @@ async def values(source: Source, _request: Request) -> dict[str, object]:
         "needs": needs,
         "needs_shown": banner.SHOWN,
         "groups": _groups(found),
-        "has_curves": any(row.loss or row.score for row in found),
+        "has_curves": any(row.loss for row in found),
+        "has_scores": any(row.score for row in found),
         "transfers": [transfer_line(each) for each in transfers[:_MOST_TRANSFERS]],
         "more_transfers": max(0, len(transfers) - _MOST_TRANSFERS),
         "transfer_note": _transfer_note(transfers),
@@ -81,6 +85,12 @@ async def values(source: Source, _request: Request) -> dict[str, object]:
         "settings": context.settings,
         "config_name": _config_of(source),
     }
+
+
+async def _with_curve(row: HostRow, source: Source) -> HostRow:
+    if row.run is None:
+        return row
+    return replace(row, loss=await curves.loss_of(source, row.run.experiment, row.run.step))
 
 
 def transfer_line(transfer: TransferProgress) -> TransferLine:

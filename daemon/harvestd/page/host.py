@@ -101,7 +101,7 @@ async def values(source: Source, request: Request) -> dict[str, object]:
         "sums": sums,
         "problem": problem,
         "roots": [words.told(root) for root in remote.roots],
-        "events": events.about(host.name, _MOST_EVENTS),
+        "events": events.newest(_MOST_EVENTS, host.name),
     }
 
 

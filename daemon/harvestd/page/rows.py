@@ -16,7 +16,7 @@ from harvestd.harvest.state import Judged
 from harvestd.harvest.transfer.pool import TransferProgress
 from harvestd.inventory.host import Host, cents_since
 from harvestd.inventory.lambda_provider import is_rented
-from harvestd.page import verdicts, words
+from harvestd.page import curves, verdicts, words
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import RunRecord
 from harvestd.planning.run_status import CurrentStatus, RunStatus
@@ -58,18 +58,9 @@ class RunLine(Immutable):
     lines: tuple[str, ...] = ()
     problem: str = ""
     """What is wrong with it."""
-
-
-class Loss(Immutable):
-    """The loss so far."""
-
-    value: str
-    path: str
-    """An SVG path in a box of 100 by 28."""
-    zero: float | None
-    """Where zero lies in the box; None: outside."""
-    grows: bool
-    label: str
+    experiment: str | None = None
+    step: int | None = None
+    """What its curves are of."""
 
 
 class Score(Immutable):
@@ -100,10 +91,15 @@ class HostRow(Immutable):
     cents_per_hour: int | None = None
     idle_since: float | None = None
     idle_cents: int | None = None
-    loss: Loss | None = None
+    loss: curves.Loss | None = None
     score: Score | None = None
     is_rented: bool = False
     """Whether `harvestd release` can terminate it."""
+
+    @property
+    def grows(self) -> bool:
+        """Whether its run makes steps now."""
+        return self.state == "connected" and self.run is not None and self.run.status == RunStatus.RUNNING
 
     @property
     def group(self) -> str:
@@ -200,7 +196,7 @@ def _run_line(
         kind = "still" if status.status in {RunStatus.STALLED, RunStatus.UNKNOWN} else ""
         bar = Bar(step or 0, total or 1, at_step, right, kind) if total else None
         lines = [] if total else [at_step]
-    return RunLine(name, rest, url_of(run), str(status.status), bar, tuple(lines), problem)
+    return RunLine(name, rest, url_of(run), str(status.status), bar, tuple(lines), problem, run.experiment, step)
 
 
 def url_of(run: RunRecord) -> str:

@@ -81,8 +81,8 @@ def shown(judged: Judged | None, tally: HostTally, *, whole: bool = False) -> Sh
         return Shown("unknown", "Not known", (Because(_last_answer(judged, tally)),))
     old = f"{words.span(age)} ago" if age >= _OLD else ""
     if verdict.answer is VerdictAnswer.NOT_SAFE:
-        lines = [Because(_reason(each, whole=whole), _size(each.size)) for each in verdict.reasons]
-        lines = list(dict.fromkeys(lines))
+        named = verdict.reasons if whole else _telling(verdict.reasons)
+        lines = list(dict.fromkeys(Because(_reason(each, whole=whole), _size(each.size)) for each in named))
         kept = lines if whole else lines[:NAMED]
         return Shown("unsafe", "Not safe", tuple(kept), len(lines) - len(kept), old)
     lines = losses_of(verdict.losses)
@@ -145,7 +145,16 @@ def _reason(reason: Reason, *, whole: bool) -> str:
             return "a full scan is due"
         case ReasonKind.TRANSFERS if detail.startswith("harvestd"):
             return "harvestd is fetching from it"
-    return _PATH.sub(lambda match: match[1], detail)
+    return _PATH.sub(lambda match: match[1], detail.partition("; ")[0])
+
+
+def _telling(reasons: Iterable[Reason]) -> list[Reason]:
+    """Return the reasons without those that follow from others or only take time, unless there are no others."""
+    found = list(reasons)
+    telling = [each for each in found if each.kind is not ReasonKind.NOT_LOOKED_AT or each.seconds != 0.0]
+    if any(each.kind is ReasonKind.RUNNING for each in telling):
+        telling = [each for each in telling if each.kind is not ReasonKind.NOT_QUIET]
+    return telling or found
 
 
 def _size(size: int | None) -> str:
