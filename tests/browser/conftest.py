@@ -60,5 +60,5 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def pictures() -> Path | None:
     """Return where to leave screenshots; None unless the environment names a directory."""
-    wanted = os.environ.get("HARVESTD_SCREENSHOTS")
+    wanted = os.environ.get("PAGE_PICTURES")
     return Path(wanted) if wanted else None

@@ -55,6 +55,10 @@ class Assets:
             raise KeyError(name)
         return f"{STATIC}{self.version}/{name}"
 
+    def file(self, name: str) -> StaticFile:
+        """Return a static file; raise `KeyError` for an unknown name."""
+        return self._files[name]
+
     def render(self, template: str, context: Mapping[str, object]) -> str:
         """Return a filled template."""
         return self._templates.get_template(template).render(context)

@@ -55,7 +55,8 @@ def _look(row: HostRow) -> dict[str, str]:
 
 def _ending(row: HostRow) -> Iterator[Need]:
     if row.state == "ending":
-        left = f"{row.risk.amount} {row.risk.what}." if row.risk.size else "All that is wanted of it is here."
+        lost = f"{row.risk.amount} would be lost: {row.risk.what}."
+        left = lost if row.risk.size else "All that is wanted of it is here."
         text = f"is ending: {row.deviation}. {left}"
         yield Need("hourglass", "bad", row.name, text, row.risk.amount, **_look(row))
 

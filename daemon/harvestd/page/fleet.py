@@ -70,10 +70,10 @@ async def values(source: Source, _request: Request) -> dict[str, object]:
     return {
         "title": f"({len(needs)}) Fleet" if needs else "Fleet",
         "hosts": found,
-        "figures": _figures(found, transfers),
+        "figures": figures(found, transfers),
         "needs": needs,
         "needs_shown": banner.SHOWN,
-        "groups": _groups(found),
+        "groups": groups(found),
         "has_curves": any(row.loss for row in found),
         "has_scores": any(row.score for row in found),
         "transfers": [transfer_line(each) for each in transfers[:_MOST_TRANSFERS]],
@@ -113,15 +113,16 @@ def _config_of(source: Source) -> str:
     return escaped(str(source.config)) if source.config else ""
 
 
-def _figures(found: Sequence[HostRow], transfers: Sequence[TransferProgress]) -> list[Figure]:
+def figures(found: Sequence[HostRow], transfers: Sequence[TransferProgress]) -> list[Figure]:
+    """Return the figures at the top."""
     states: dict[str, int] = {}
     for row in found:
         states[row.state] = states.get(row.state, 0) + 1
     about = ", ".join(f"{number} {'stopped' if state == 'failed' else state}" for state, number in states.items())
-    figures = [Figure("Hosts", words.number(len(found)), "", about)]
-    figures += [_cost(found)] if any(row.cents_per_hour is not None for row in found) else []
-    figures += [_safe(found), _risk(found), _transferring(transfers)]
-    return figures
+    made = [Figure("Hosts", words.number(len(found)), "", about)]
+    made += [_cost(found)] if any(row.cents_per_hour is not None for row in found) else []
+    made += [_safe(found), _risk(found), _transferring(transfers)]
+    return made
 
 
 def _cost(found: Sequence[HostRow]) -> Figure:
@@ -164,7 +165,7 @@ def _transfer_note(transfers: Sequence[TransferProgress]) -> str:
     return f"{words.count(len(transfers), 'transfer')}, {words.size(left)} to go"
 
 
-def _groups(found: Sequence[HostRow]) -> list[Group]:
+def groups(found: Sequence[HostRow]) -> list[Group]:
     """Return the hosts in their order; of many, those that need a person first, and the others condensed."""
     if len(found) <= MOST_WHOLE:
         return [Group("", "", tuple(found), is_whole=True)]
