@@ -30,17 +30,17 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
-    """Run playwright's driver for all tests of this process."""
+    """Run playwright's driver for the tests of a module: its event loop must end before other tests make theirs."""
     expect.set_options(timeout=_PATIENCE)
     with sync_playwright() as driver:
         yield driver
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    """Run one Chromium for all tests of this process; it resolves every name to this machine."""
+    """Run one Chromium for the tests of a module; it resolves every name to this machine."""
     arguments = ["--no-sandbox", "--host-resolver-rules=MAP * 127.0.0.1"]
     with closing(playwright.chromium.launch(executable_path=chromium(), args=arguments)) as running:
         yield running
