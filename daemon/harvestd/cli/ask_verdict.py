@@ -115,7 +115,7 @@ async def verdict_alone(subject: Subject, line: Line) -> VerdictRecord:
     if not found.hosts:
         raise _unknown_host(found)
     host = found.hosts[0]
-    line.say(f"{subject.name}: a whole look is made")
+    line.say(f"{subject.name}: a full scan is made")
     verdict = await verdict_of_one_scan(subject.settings, host)
     return VerdictRecord(host.identity, host.name, verdict, time.time(), cents_per_hour=host.cents_per_hour)
 
@@ -144,7 +144,7 @@ async def verdict_now(subject: Subject, line: Line, most: float = math.inf) -> V
         if passed > _UNTAKEN and request is not None and request.taken_at is None:
             return _unknown(subject, record, await anyio.to_thread.run_sync(_why_untaken, settings))
         await anyio.to_thread.run_sync(presence.check)
-        line.say(f"{subject.name}: a whole look is made, {units.duration(passed)}")
+        line.say(f"{subject.name}: a full scan is made, {units.duration(passed)}")
         await anyio.sleep(min(_LISTEN_EVERY, left))
 
 

@@ -151,7 +151,7 @@ def _motion(evidence: Evidence, scan: ScanEvidence) -> Iterator[Reason]:
     needed = max(evidence.idle_for, NETWORK_SETTLE) if network else evidence.idle_for
     if not evidence.quiet >= needed:
         left = needed - evidence.quiet
-        yield Reason(ReasonKind.NOT_QUIET, f"nothing moved for {evidence.quiet:.0f} s only", seconds=left)
+        yield Reason(ReasonKind.NOT_QUIET, f"nothing has changed for {evidence.quiet:.0f} s only", seconds=left)
 
 
 def _unknown_losses(evidence: Evidence) -> Iterator[Reason]:
@@ -172,6 +172,6 @@ def _unknown_losses(evidence: Evidence) -> Iterator[Reason]:
 def _unfinished(evidence: Evidence, scan: ScanEvidence) -> Iterator[Reason]:
     """Yield a reason if the full scan for this verdict is missing or old; it is made once no other reason remains."""
     if not scan.whole or evidence.circumstances is None:
-        yield Reason(ReasonKind.NOT_LOOKED_AT, "no whole look was made for this", seconds=0.0)
+        yield Reason(ReasonKind.NOT_LOOKED_AT, "no full scan was made for this verdict", seconds=0.0)
     elif not scan.age <= FRESH:
-        yield Reason(ReasonKind.NOT_LOOKED_AT, f"the last whole look is {scan.age:.0f} s old", seconds=0.0)
+        yield Reason(ReasonKind.NOT_LOOKED_AT, f"the last full scan is {scan.age:.0f} s old", seconds=0.0)

@@ -71,7 +71,7 @@ _Question = Callable[[Subject, Line], Awaitable[VerdictRecord]]
 def safe(flags: Flags, host: str, *, as_json: bool) -> ExitCode:
     """Check whether HOST may be switched off, and why not.
 
-    Also what would be lost, and what waiting costs. A running daemon makes a whole look for it now. Where none runs,
+    Also what would be lost, and what waiting costs. A running daemon makes a full scan for it now. Where none runs,
     this command makes one and fetches nothing: it can't know how long the box has been quiet, so that is not safe.
     """
 
@@ -163,7 +163,7 @@ class _Result(Immutable):
 def release_command(flags: Flags, host: str, *, confirmed: bool, dry_run: bool, as_json: bool) -> ExitCode:
     """Terminate HOST, a box of the cloud, if it is safe.
 
-    Its own disk ends with it, for good. A running daemon makes a whole look for the verdict now, and the box must be
+    Its own disk ends with it, for good. A running daemon makes a full scan for the verdict now, and the box must be
     the instance that the cloud names; without a daemon nobody knows how long it has been quiet, and it stays. What
     [release] says is for the daemon alone.
     """
