@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, Page, Route, expect
 from harvestd.page import banner, fleet, words
 from harvestd.page.assets import Assets
 from harvestd.page.curves import drawn
-from harvestd.page.rows import Bar, HostRow, RunLine, Score
+from harvestd.page.rows import Bar, HostRow, RunLine
+from harvestd.page.scores import Score
 from harvestd.page.verdicts import AtRisk, Because, Shown
 from harvestd.planning.run_status import RunStatus
 from harvestd.settings import Settings

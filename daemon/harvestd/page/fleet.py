@@ -12,6 +12,7 @@ from harvestd.convention.structs import Immutable
 from harvestd.harvest.transfer.pool import TransferProgress
 from harvestd.page import banner, curves, events, rows, words
 from harvestd.page.rows import HostRow
+from harvestd.page.scores import Scores
 from harvestd.planning.index import PlanningIndex
 from harvestd.telemetry.sanitize import escaped
 
@@ -19,6 +20,7 @@ MOST_WHOLE: Final = 15
 """Hosts that are shown in full; of more, those that need no person are shown in a line each."""
 _MOST_TRANSFERS: Final = 12
 _NEWEST_EVENTS: Final = 8
+_scores: Final = Scores()
 
 
 class Figure(Immutable):
@@ -63,7 +65,7 @@ async def values(source: Source, _request: Request) -> dict[str, object]:
     runs = rows.by_host(knowledge, hosts)
     found = [rows.of(host, source, knowledge, runs[host.identity]) for host in hosts]
     if len(found) <= MOST_WHOLE:
-        found = [await _with_curve(row, source) for row in found]
+        found = await _with_results(found, source)
     transfers = context.transfers.all()
     root = escaped(str(context.settings.data_root))
     needs = banner.needs(found, free, context.settings.limits.free_space, root, paused=context.fleet.is_paused)
@@ -87,10 +89,16 @@ async def values(source: Source, _request: Request) -> dict[str, object]:
     }
 
 
-async def _with_curve(row: HostRow, source: Source) -> HostRow:
-    if row.run is None:
-        return row
-    return replace(row, loss=await curves.loss_of(source, row.run.experiment, row.run.step))
+async def _with_results(found: Sequence[HostRow], source: Source) -> list[HostRow]:
+    """Return the rows with the loss and the newest pass rate of their runs."""
+    names = [row.run.experiment for row in found if row.run is not None and row.run.experiment is not None]
+    known = await _scores.of(source, names) if source.ready.is_set() else {}
+    made = []
+    for row in found:
+        experiment = None if row.run is None else row.run.experiment
+        loss = None if row.run is None else await curves.loss_of(source, experiment, row.run.step)
+        made.append(replace(row, loss=loss, score=known.get(experiment) if experiment else None))
+    return made
 
 
 def transfer_line(transfer: TransferProgress) -> TransferLine:

@@ -16,7 +16,7 @@ from harvestd.harvest.state import Judged
 from harvestd.harvest.transfer.pool import TransferProgress
 from harvestd.inventory.host import Host, cents_since
 from harvestd.inventory.lambda_provider import is_rented
-from harvestd.page import curves, verdicts, words
+from harvestd.page import curves, scores, verdicts, words
 from harvestd.planning.index import PlanningIndex
 from harvestd.planning.records import RunRecord
 from harvestd.planning.run_status import CurrentStatus, RunStatus
@@ -63,15 +63,6 @@ class RunLine(Immutable):
     """What its curves are of."""
 
 
-class Score(Immutable):
-    """The newest pass rate."""
-
-    value: str
-    error: str
-    at: str
-    compared: str = ""
-
-
 class HostRow(Immutable):
     """One host."""
 
@@ -92,7 +83,7 @@ class HostRow(Immutable):
     idle_since: float | None = None
     idle_cents: int | None = None
     loss: curves.Loss | None = None
-    score: Score | None = None
+    score: scores.Score | None = None
     is_rented: bool = False
     """Whether `harvestd release` can terminate it."""
 
