@@ -37,7 +37,7 @@ async def filed(workstation: Workstation) -> Path:
     """Bring the convention's example home; gives the experiment's directory."""
     write_convention_example(workstation.add_box().root)
     await workstation.once()
-    (experiment,) = [path for path in workstation.data.iterdir() if path.name != ".harvestd"]
+    (experiment,) = [path for path in workstation.data.iterdir() if path.is_dir() and path.name != ".harvestd"]
     return experiment
 
 

@@ -34,7 +34,7 @@ def asking(workstation: Workstation, *arguments: str, cwd: Path | None = None) -
 
 def experiment_of(workstation: Workstation) -> str:
     """Return the name of the one experiment's directory."""
-    (found,) = [path.name for path in workstation.data.iterdir() if path.name != ".harvestd"]
+    (found,) = [path.name for path in workstation.data.iterdir() if path.is_dir() and path.name != ".harvestd"]
     return found
 
 

@@ -79,7 +79,7 @@ async def test_manager_brings_exactly_the_run_and_evals_of_its_job(workstation: 
     assert file.stat().st_mode & 0o777 == 0o640
     assert after["local_results_dir"] == str(workstation.data / DIRECTORY)
     assert datetime.fromisoformat(str(after["synced_at"])).utcoffset() == timedelta(0)
-    assert [path.name for path in workstation.data.iterdir() if path.name != ".harvestd"] == [DIRECTORY]
+    assert sorted(path.name for path in workstation.data.iterdir()) == [".harvestd", DIRECTORY, "index.md"]
     filed = workstation.filed()
     assert f"{DIRECTORY}/training_run/training_state/step_final/training_info.json" in filed
     assert sum(path.endswith("/metrics.csv") for path in filed) == 3

@@ -28,7 +28,7 @@ def asking(workstation: Workstation, *arguments: str) -> Ended:
 
 def directories(workstation: Workstation) -> list[str]:
     """Return what stands in the data root."""
-    return sorted(path.name for path in workstation.data.iterdir() if not path.name.startswith("."))
+    return sorted(path.name for path in workstation.data.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 async def test_person_names_an_experiment(workstation: Workstation) -> None:

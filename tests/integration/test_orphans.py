@@ -40,7 +40,7 @@ def change(workstation: Workstation, *statements: str) -> None:
 
 def directories(workstation: Workstation) -> list[str]:
     """Return the experiments' directories."""
-    return sorted(path.name for path in workstation.data.iterdir() if not path.name.startswith("."))
+    return sorted(path.name for path in workstation.data.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 async def test_full_disk_at_a_discovery_leaves_no_contradiction(

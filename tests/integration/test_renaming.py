@@ -47,7 +47,7 @@ def finished(writer: RunWriter) -> None:
 
 def directories(workstation: Workstation) -> list[str]:
     """Return the experiments' directories."""
-    return sorted(path.name for path in workstation.data.iterdir() if not path.name.startswith("."))
+    return sorted(path.name for path in workstation.data.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def inodes(directory: Path) -> dict[str, int]:

@@ -340,7 +340,7 @@ async def test_a_name_given_by_hand_stands_in_the_readme(workstation: Workstatio
     before = home_of(workstation).name
     done = await anyio.to_thread.run_sync(harvestd_command, "-c", workstation.config, "name", RUN.name, "ablation")
     assert done.code == 0, done.err
-    (home,) = (path for path in workstation.data.iterdir() if path.name != ".harvestd")
+    (home,) = (path for path in workstation.data.iterdir() if path.is_dir() and path.name != ".harvestd")
     assert home.name.startswith("ablation_")
     readme = (home / "README.md").read_text()
     assert f"# `{home.name}`" in readme

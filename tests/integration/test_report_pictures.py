@@ -27,7 +27,7 @@ async def test_a_pass_draws(workstation: Workstation, monkeypatch: pytest.Monkey
     pytest.importorskip("matplotlib")
     write_convention_example(workstation.add_box().root)
     await workstation.once(report={"pictures": True})
-    (home,) = (path for path in workstation.data.iterdir() if path.name != ".harvestd")
+    (home,) = (path for path in workstation.data.iterdir() if path.is_dir() and path.name != ".harvestd")
     drawn = {path.name: path.stat().st_ino for path in home.glob("analysis/*.png")}
     assert drawn.keys() == PICTURES
     assert list((workstation.data / ".harvestd" / "matplotlib").glob("fontlist*")), "fonts are looked for only once"

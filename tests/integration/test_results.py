@@ -227,3 +227,52 @@ async def test_results_have_one_form_over_http_and_as_json(workstation: Workstat
 def steady(document: dict[str, Any]) -> list[dict[str, object]]:
     """Return the experiments without what changes from one second to the next."""
     return [{key: value for key, value in each.items() if key != "state_since"} for each in document["experiments"]]
+
+
+async def test_the_index_lists_all_experiments(workstation: Workstation) -> None:
+    """It is written at the end of a pass that changed something, the newest first; notes around it stay."""
+    box = workstation.add_box()
+    fill(box.root)
+    await workstation.once()
+    index = workstation.data / "index.md"
+    before = index.read_text()
+    links = re.findall(r"^\| \[`[^`]+`\]\((.+?)\)", before, re.MULTILINE)
+    assert [link[:-10].rpartition("_2025-08-")[2][:2] for link in links] == ["22", "21", "20"]
+    assert all((workstation.data / link).is_file() for link in links)
+    (first,) = [
+        each
+        for each in command(workstation, "experiments", "--json").document["experiments"]
+        if each["steps"] == 8 and each["best"]
+    ]
+    assert f"{first['best']['pass_rate']:.4f} ± {first['best']['error']:.4f} | `{first['best']['step']}` | 60" in before
+    index.write_text(f"mine\n{before}")
+    evals_of_run(box.root, EVALS).evaluate(6)
+    await workstation.once()
+    after = index.read_text()
+    assert after.startswith("mine\n<!-- harvestd begins")
+    rows, rows_before = ([line for line in text.splitlines() if line.startswith("| [")] for text in (after, before))
+    assert rows[:2] == rows_before[:2]
+    hashes, hashes_before = (re.findall(r"<!-- rows: (.*) -->", text)[0].split() for text in (after, before))
+    assert [one == other for one, other in zip(hashes, hashes_before, strict=True)] == [True, True, False]
+
+
+async def test_a_persons_own_index_stays(workstation: Workstation) -> None:
+    """A file of that name that harvestd did not write is not touched."""
+    fill(workstation.add_box().root)
+    workstation.data.mkdir()
+    index = workstation.data / "index.md"
+    index.write_text("# my experiments\n")
+    await workstation.once()
+    assert index.read_text() == "# my experiments\n"
+
+
+async def test_the_daemon_writes_the_index(workstation: Workstation) -> None:
+    """It follows the experiments without a command, also where nothing changed since the last process."""
+    fill(workstation.add_box().root)
+    await workstation.once()
+    index = workstation.data / "index.md"
+    index.unlink()
+    workstation.settings()
+    with workstation.program():
+        await until(index.exists, LONG)
+    assert index.read_text().count("\n| [") == 3

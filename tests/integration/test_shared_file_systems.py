@@ -28,7 +28,7 @@ def started(root: Path) -> RunWriter:
 
 def experiments(workstation: Workstation) -> list[str]:
     """Return the experiments' directories."""
-    return sorted(path.name for path in workstation.data.iterdir() if not path.name.startswith("."))
+    return sorted(path.name for path in workstation.data.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def sources(workstation: Workstation) -> set[object]:

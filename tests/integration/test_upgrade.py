@@ -1,6 +1,7 @@
 """A data root of 550975c under this version: no file of it changes, nothing is lost, every documented name stays."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
 from harvestd.errors import ExitCode
-from support.command import Ended, harvestd_command
+from support.command import Ended, harvestd_command, running_command
 from support.house import Workstation
 from support.older import write_as
 from support.upgrade import answers, write_catalogue, write_tree
+from support.waiting import until
 
 OWN = ("catalogue.sqlite", "lock")
 """Files of `.harvestd` that each start writes."""
 CHANGED = ("connected", "not_watched")
 """The state of a host when no daemon runs, then and now."""
+LONG = 60.0
 CONFIG = """\
 version = 1
 data_root = "{data}"
@@ -89,6 +92,41 @@ def test_an_upgrade_moves_no_byte_and_loses_nothing(config: Path) -> None:
         differences += [f"{' '.join(arguments)}: {each}" for each in lost(document, now.document)]
     assert differences == []
     assert everything(data) == before
+
+
+GENERATED = re.compile(rb"<!-- harvestd begins: .*?<!-- harvestd ends -->", re.DOTALL)
+
+
+@pytest.mark.anyio
+async def test_a_daemon_makes_the_reports_anew_and_changes_nothing_else(config: Path, tmp_path: Path) -> None:
+    """Of each README the generated part alone is another one, `index.md` and `analysis/` are new; all else stays."""
+    data = config.with_name("data")
+    before = everything(data)
+    readmes = {path: path.read_bytes() for path in data.glob("*/README.md")}
+    assert len(readmes) == 3
+    with running_command("-c", config, "run", output=tmp_path / "output"):
+        await until(lambda: all(path.read_bytes() != content for path, content in readmes.items()), LONG)
+        await until((data / "index.md").exists, LONG)
+    for path, content in readmes.items():
+        assert GENERATED.sub(b"", path.read_bytes()) == GENERATED.sub(b"", content)
+        assert GENERATED.search(path.read_bytes())
+    assert (data / "index.md").read_text().count("\n| [") == len(readmes)
+    own = {str(path.relative_to(data)) for path in readmes}
+    after = {
+        path: seen
+        for path, seen in everything(data).items()
+        if path not in own and path != "index.md" and "analysis" not in path.split("/")[1:2] and not is_of_daemon(path)
+    }
+    directories = {path.parent.name for path in readmes}
+    assert {path: seen for path, seen in after.items() if path not in directories} == {
+        path: seen for path, seen in before.items() if path not in own | directories
+    }
+
+
+def is_of_daemon(path: str) -> bool:
+    """Return whether a path is one of a running daemon's own files."""
+    kept = (".harvestd/versions", ".harvestd/staging", ".harvestd/root.json")
+    return path.startswith(".harvestd/") and not path.startswith(kept)
 
 
 @pytest.mark.anyio

@@ -282,9 +282,9 @@ class Moved:
 
 
 def is_own(path: str) -> bool:
-    """Return whether a path below the data root is a manifest's, or an experiment's report's."""
+    """Return whether a path below the data root is the index's, a manifest's, or an experiment's report's."""
     rest = path.split("/")[1:]
-    return rest == ["manifest.json"] or is_report(rest)
+    return path == "index.md" or rest == ["manifest.json"] or is_report(rest)
 
 
 def _toml(value: object) -> str:

@@ -3,9 +3,11 @@
 The files of an experiment are read again only when its records changed. Everything here blocks: call it in a thread.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from msgspec import field
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from harvestd.catalogue import queries
@@ -42,7 +44,7 @@ class ExperimentView(Immutable):
     left_out: LeftOutTotal
     current: CurrentStatus | None
     """Of its run; None where no run was ever seen."""
-    results: Results
+    results: Results = field(default_factory=Results)
 
     @property
     def finished(self) -> bool:
@@ -163,49 +165,40 @@ class ExperimentReader:
 
         Raise `HaltedForSafety` and `Retry`.
         """
-        situation = _Situation(connection)
-        newest = sorted(situation.experiments.values(), key=lambda each: each.directory)
-        newest.sort(key=lambda each: max((run.name for run in situation.runs_of(each.id)), default=""), reverse=True)
-        return [self._view(connection, each, situation) for each in newest[:most]]
+        return [self.with_results(connection, each) for each in outlines(connection, most)]
 
     def view(self, connection: Connection, experiment: ExperimentRecord) -> ExperimentView:
         """Return one experiment; raise as `views` does."""
-        return self._view(connection, experiment, _Situation(connection))
+        return self.with_results(connection, _Situation(connection).outline(experiment))
 
     def known(self, connection: Connection, view: ExperimentView) -> Known:
         """Return an experiment's records for reading its training and its configuration."""
         return Known(view.experiment, view.runs, self._small_files(connection, view.experiment.id))
 
-    def _view(self, connection: Connection, experiment: ExperimentRecord, situation: "_Situation") -> ExperimentView:
-        runs = situation.runs_of(experiment.id)
-        holding = situation.holdings.get(experiment.id, _NOTHING)
-        return ExperimentView(
-            experiment=experiment,
-            runs=tuple(runs),
-            holding=holding,
-            left_out=situation.left_out.get(experiment.id, LeftOutTotal()),
-            current=liveliest([situation.statuses.of(run) for run in runs if run.was_seen]),
-            results=self._results(connection, experiment, runs, holding),
-        )
-
-    def _results(
-        self, connection: Connection, experiment: ExperimentRecord, runs: Sequence[RunRecord], holding: Holding
-    ) -> Results:
+    def with_results(self, connection: Connection, view: ExperimentView) -> ExperimentView:
+        """Return an outline with its results; raise as `views` does."""
+        experiment, holding = view.experiment, view.holding
         if self.root is None or not holding.evals or experiment.gone:
-            return Results()
+            return view
         version = (experiment.directory, holding)
         cached = self._known.get(experiment.id)
         if cached is not None and cached[0] == version:
-            return cached[1]
-        files = self._small_files(connection, experiment.id)
-        found = self.results.of(self.root, Known(experiment, tuple(runs), files))
+            return replace(view, results=cached[1])
+        found = self.results.of(self.root, self.known(connection, view))
         if found.is_whole:
             self._known.put(experiment.id, (version, found))
-        return found
+        return replace(view, results=found)
 
     @staticmethod
     def _small_files(connection: Connection, experiment: str) -> tuple[FileRecord, ...]:
         return tuple(queries.files_of_kinds(connection, experiment, DRAWN))
+
+
+def outlines(connection: Connection, most: int | None = None) -> list[ExperimentView]:
+    """Return all experiments, or the newest `most`, without their results, those with the newest run first."""
+    situation = _Situation(connection)
+    found = sorted(map(situation.outline, situation.experiments.values()), key=lambda each: each.experiment.directory)
+    return sorted(found, key=lambda each: each.newest_run, reverse=True)[:most]
 
 
 class _Situation:
@@ -213,16 +206,23 @@ class _Situation:
 
     def __init__(self, connection: Connection) -> None:
         self.experiments = queries.experiments(connection)
-        self.holdings: Mapping[str | None, Holding] = queries.holdings(connection)
-        self.left_out: Mapping[str | None, LeftOutTotal] = queries.left_out_totals(connection)
-        self.statuses = RunStatuses(connection)
+        self._holdings: Mapping[str | None, Holding] = queries.holdings(connection)
+        self._left_out: Mapping[str | None, LeftOutTotal] = queries.left_out_totals(connection)
+        self._statuses = RunStatuses(connection)
         self._runs: dict[str | None, list[RunRecord]] = {}
         for run in queries.runs(connection):
             self._runs.setdefault(run.experiment, []).append(run)
 
-    def runs_of(self, experiment: str) -> list[RunRecord]:
-        """Return the runs of an experiment, newest first."""
-        return self._runs.get(experiment, [])
+    def outline(self, experiment: ExperimentRecord) -> ExperimentView:
+        """Return an experiment without its results."""
+        runs = self._runs.get(experiment.id, [])
+        return ExperimentView(
+            experiment=experiment,
+            runs=tuple(runs),
+            holding=self._holdings.get(experiment.id, _NOTHING),
+            left_out=self._left_out.get(experiment.id, LeftOutTotal()),
+            current=liveliest([self._statuses.of(run) for run in runs if run.was_seen]),
+        )
 
 
 def liveliest(found: Iterable[CurrentStatus]) -> CurrentStatus | None:

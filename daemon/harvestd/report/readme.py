@@ -47,6 +47,12 @@ def marks_in(readme: bytes) -> Marks | None:
     return Marks(found["facts"].decode(), found["pictures"].decode()) if found else None
 
 
+def text_in(readme: bytes) -> str:
+    """Return the text of the generated part, as it was given to `with_part`; empty where there is none."""
+    found = _found(readme)
+    return found[0].split(b"\n", 1)[1].removesuffix(_END.encode()).decode("utf-8", "replace") if found else ""
+
+
 def with_part(readme: bytes, marks: Marks, text: str) -> bytes:
     """Return `readme` with a new generated part.
 
@@ -137,7 +143,7 @@ def _head(facts: Facts) -> Iterator[str]:
 
 
 def _run(run: RunRecord) -> Iterator[list[str]]:
-    yield ["run", cell(run.name), _state(run)]
+    yield ["run", cell(run.name), state_of(run)]
     yield ["where", cell(f"{run.host}:{run.place}"), ""]
     name = run_name(run.name)
     if name:
@@ -149,7 +155,8 @@ def _run(run: RunRecord) -> Iterator[list[str]]:
         yield ["trained on", cell(run.config.dataset), "config.yaml"]
 
 
-def _state(run: RunRecord) -> str:
+def state_of(run: RunRecord) -> str:
+    """Return how far a run came, as it is on record, which changes with the run alone and not with time."""
     if run.final:
         return "finished" if run.final.step is None else f"finished at step {run.final.step}"
     word = (

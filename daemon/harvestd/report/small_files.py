@@ -11,6 +11,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import accumulate
 from threading import Lock
 from typing import Final, Generic, TypeVar
 
@@ -209,6 +210,8 @@ _SMALL: Final = 64 * 1024
 """Bytes. Larger files are read locally when they are needed, so that their publication is not delayed."""
 MOST_EVALS: Final = 5_000
 """Of one experiment."""
+_MOST_BYTES: Final = 1 << 30
+"""Of the metrics of one experiment; the largest real ones have a tenth of it."""
 _EVALS_REMEMBERED: Final = 5_000
 """Evals of all experiments, a KiB each."""
 
@@ -259,17 +262,18 @@ class Evals:
         # consolidated_metrics.csv of a batch eval repeats the files of its steps.
         metrics = [file for file in files if file.kind is Kind.METRICS and file.target.name == METRICS]
         datasets = datasets_of({part for file in metrics if file.target[1] == RESULTS for part in file.target[2:-1]})
+        counted = _within_bounds(metrics)
         found: list[Eval] = []
         unreadable = 0
         with Neighbours(root) as here:
-            for file in metrics[:MOST_EVALS]:
+            for file in counted:
                 figures = self._figures(here, file, hashes.get((*file.target[:-1], META), ""))
                 if figures is None:
                     unreadable += 1
                 elif figures.means:
                     parts, remote = file.target[1:-1], file.place.split("/")
                     found.append(eval_of(parts, remote, figures.means, figures.meta, configured, datasets, last_step))
-        return EvalsHere(tuple(in_order(found)), max(0, len(metrics) - MOST_EVALS), unreadable)
+        return EvalsHere(tuple(in_order(found)), len(metrics) - len(counted), unreadable)
 
     def _figures(self, here: Neighbours, file: FileRecord, meta_sha256: str) -> Figures | None:
         """Return the content of an eval's files, empty where they are too long; None where they can't be read."""
@@ -284,6 +288,12 @@ class Evals:
         except UNREADABLE:
             return None
         return self._known.put(key, figures_of(metrics, partial(_meta, here, file.target)))
+
+
+def _within_bounds(metrics: Sequence[FileRecord]) -> list[FileRecord]:
+    """Return the files that are read of an experiment: a host may send any number of them, of any size."""
+    sums = accumulate(min(file.size, TEXT_LIMIT) for file in metrics[:MOST_EVALS])
+    return [file for file, size in zip(metrics, sums, strict=False) if size <= _MOST_BYTES]
 
 
 def figures_of(metrics: bytes, meta: Callable[[], bytes]) -> Figures:

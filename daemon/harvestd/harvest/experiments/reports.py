@@ -15,6 +15,7 @@ from harvestd.bulkhead import backoff
 from harvestd.errors import DiskFull, HarvestError, Retry
 from harvestd.harvest.change_feed import Debouncer
 from harvestd.harvest.context import Context
+from harvestd.harvest.experiments.index_page import IndexPage
 from harvestd.planning.index import PlanningIndex
 from harvestd.report import analysis, making
 from harvestd.report.analysis import Placed
@@ -67,12 +68,14 @@ class Reports:
         self._logged: dict[tuple[str, str], str] = {}
         """The last error by experiment and script."""
         self._is_plain_logged = False
+        self._index = IndexPage(context, root)
 
     async def run(self) -> None:
         """Make due reports until cancelled. Raise `HaltedForSafety`."""
         await self._context.catalogue_opened.wait()
         self._check_from = time.monotonic() + QUIET
         self._unchecked = [each.id for each in self._context.catalogue.knowledge.experiments() if not each.gone]
+        self._index.changed()
         while True:
             self._note()
             for identifier in self._behind.due(time.monotonic()):
@@ -80,6 +83,7 @@ class Reports:
             await self._check_some()
             if self._undrawn and time.monotonic() >= self._may_draw:
                 await self._draw(next(iter(self._undrawn)))
+            await self._index.update()
             await anyio.sleep(LOOK)
 
     async def _check_some(self) -> None:
@@ -100,6 +104,7 @@ class Reports:
         self._note()
         for identifier in self._behind.waiting():
             await self._write(identifier)
+        await self._index.finish()
         with anyio.move_on_after(_END):
             while self._undrawn:
                 await self._draw(next(iter(self._undrawn)))
@@ -110,6 +115,8 @@ class Reports:
         if self._noted != knowledge.version:
             self._noted = knowledge.version
             self._note_runs(knowledge)
+        if self._context.changes.reports:
+            self._index.changed()
         self._behind.note(self._context.changes.reports, time.monotonic())
 
     def _note_runs(self, knowledge: PlanningIndex) -> None:
