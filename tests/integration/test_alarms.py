@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from harvestd.convention.metadata import progress
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec
 from harvestd.demo.writers import RunWriter, evals_of_run
@@ -12,7 +14,7 @@ from harvestd.store.root import DataRoot
 from support.alarm_receivers import HttpReceiver, http_receiver
 from support.house import Workstation
 from support.judging import ReportedCircumstances
-from support.waiting import events, until
+from support.waiting import EventLog, events, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh]
 
@@ -124,3 +126,43 @@ async def test_a_burst_comes_as_a_digest(workstation: Workstation, hook: HttpRec
     assert len(set(keys())) == len(keys()) == 30
     assert hook.of("digest")
     assert len(hook.got) <= 21
+
+
+async def step(event_log: EventLog, writer: RunWriter, number: int) -> None:
+    """Let a run take a step, and wait until that came home."""
+    before = len(events(event_log, "file.downloaded", kind="train_log"))
+    with writer.train_log.open("ab") as log:
+        log.write(b'{"step": %d, "loss": 0.5}\n' % number)
+    await until(lambda: len(events(event_log, "file.downloaded", kind="train_log")) > before, LONG)
+
+
+@pytest.mark.parametrize(("processes", "event"), [("", "run.died"), ("echo 4000", "run.stalled")])
+async def test_a_run_that_goes_on_no_more_is_an_alarm(
+    workstation: Workstation,
+    hook: HttpReceiver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    processes: str,
+    event: str,
+) -> None:
+    """It has died where nothing works there any more, and has stalled where a process lives."""
+    monkeypatch.setattr(progress, "LEAST", 1.0)
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text(f"#!/bin/sh\ncase $1 in *compute-apps*) {processes};; *) echo NVIDIA H100;; esac\n")
+    smi.chmod(0o755)
+    with_path = f'ForceCommand export PATH="{smi.parent}:$PATH"; eval "$SSH_ORIGINAL_COMMAND"'
+    box = workstation.add_box(extra_config=[with_path])
+    workstation.keys["gpu-a"] = {"cents_per_hour": 249}
+    writer = RunWriter(box.root, RunSpec())
+    writer.start()
+    writer.log_until(3)
+    async with workstation.running(notify={"webhook": hook.url}) as event_log:
+        for number in range(4, 10):
+            await step(event_log, writer, number)
+        await until(lambda: hook.of(event), LONG)
+    data = hook.of(event)[0].document["data"]
+    assert "step 9" in data["text"]
+    assert "gpu-a costs $2.49/h" in data["text"]
+    assert (data["urgent"], data["command"]) == (False, f"harvestd show {writer.run.name}")
+    assert len(hook.of(event)) == 1

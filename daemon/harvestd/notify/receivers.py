@@ -15,6 +15,8 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -150,13 +152,16 @@ def signature(identifier: str, timestamp: int, body: bytes, key: bytes) -> str:
 
 async def requested(url: SecretStr, headers: Mapping[str, str], body: bytes) -> Answer:
     """Post `body` to a URL; no redirect is followed. Any 2xx is success."""
-    import httpx  # noqa: PLC0415  (imported only where something is sent)
+    # The import, and reading the certificates of this machine, hold the event loop for too long.
+    await anyio.to_thread.run_sync(import_module, "httpx")
+    import httpx  # noqa: PLC0415  (imported just now)
 
     address = url.get_secret_value()
     is_local = urlsplit(address).hostname in {"localhost", "127.0.0.1", "::1"}
+    made = await anyio.to_thread.run_sync(partial(httpx.AsyncClient, timeout=ATTEMPT, trust_env=not is_local))
     try:
         async with (
-            httpx.AsyncClient(timeout=ATTEMPT, trust_env=not is_local) as client,
+            made as client,
             client.stream("POST", address, headers=dict(headers), content=body) as answer,
         ):
             said = f"{answer.status_code} {answer.reason_phrase}".strip()
