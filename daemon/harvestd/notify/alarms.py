@@ -7,15 +7,17 @@ tried again after growing pauses, and an unexpected exception ends only the task
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from harvestd.catalogue.entries import Delivery, Episode, Notification
-from harvestd.errors import DiskFull
+from harvestd.errors import DiskFull, unwrapped
 from harvestd.harvest.context import Context
 from harvestd.harvest.metrics import FleetMetrics, NotificationCounts
 from harvestd.harvest.sync import Broadcast
@@ -31,6 +33,8 @@ from harvestd.telemetry.log import get_logger
 
 EVERY: Final = 2.0
 """Seconds between two observations."""
+_GRACE: Final = 2.0
+"""Seconds for the answer of a receiver when the daemon ends."""
 _LOOK_AGAIN: Final = 30.0
 """Seconds after which a receiver's task reads its deliveries again, whatever it waits for: clocks may be set."""
 
@@ -173,12 +177,14 @@ class Deliverer:
             counts.dropped += len(plan.expired)
             get_logger().error(Event.NOTIFY_DROPPED, receiver=self._receiver.label, count=len(plan.expired))
         for batch in plan.batches:
-            if not await self._send(batch, len(waiting)):
+            # An answer that is under way when the daemon ends is waited for: the next one would send it again.
+            await finished(partial(self._send, batch, len(waiting)), _GRACE)
+            if self._is_failing:
                 break
         return 0.0 if plan.batches else plan.wait
 
-    async def _send(self, batch: Sequence[Delivery], waiting: int) -> bool:
-        """Send one message, record what became of it, and return whether it was taken."""
+    async def _send(self, batch: Sequence[Delivery], waiting: int) -> None:
+        """Send one message, and record what became of it."""
         message = message_of([each.notification for each in batch])
         ids = [each.notification.id for each in batch]
         self._sent.append(time.monotonic())
@@ -195,7 +201,6 @@ class Deliverer:
             pause = pause_after(batch, answer.wait)
             await self._spool.failed(self._receiver.id, ids, answer.said, time.time() + pause)
         self._log(answer, waiting)
-        return answer.ok
 
     def _log(self, answer: Answer, waiting: int) -> None:
         """Log when the receiver begins and ceases to fail."""
@@ -206,3 +211,22 @@ class Deliverer:
             else:
                 log.warning(Event.NOTIFY_FAILED, error=answer.said, hint=answer.hint or None, waiting=waiting)
         self._is_failing = not answer.ok
+
+
+async def finished(work: Callable[[], Awaitable[None]], grace: float) -> None:
+    """Run `work`; where that is cancelled, it has `grace` seconds to come to its end."""
+    with unwrapped():
+        async with anyio.create_task_group() as tasks:
+            with anyio.CancelScope(shield=True) as scope:
+                tasks.start_soon(_end_soon, scope, grace)
+                await work()
+            tasks.cancel_scope.cancel()
+    await anyio.lowlevel.checkpoint()
+
+
+async def _end_soon(scope: anyio.CancelScope, grace: float) -> None:
+    """Wait to be cancelled, and let `scope` end after `grace` seconds."""
+    try:
+        await anyio.sleep_forever()
+    finally:
+        scope.deadline = anyio.current_time() + grace
