@@ -24,7 +24,7 @@ RUN = RunSpec(total_steps=8)
 LATER = RunSpec(timestamp="2025-08-21_09-12-05", total_steps=8)
 """A run of which an eval is there before it is."""
 ROLLING = {"checkpoint": "final+latest"}
-_REWRITTEN = ("analysis/configured.json", "manifest.json", "README.md")
+_REWRITTEN = ("analysis/configured.json", "manifest.json", "README.md", "index.md")
 """What harvestd writes of its own, anew whenever something changed."""
 
 

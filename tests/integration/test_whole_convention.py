@@ -143,7 +143,7 @@ SCRIPTS = (
 OWN = {f"{home}/{name}" for home in (HOME, OTHER_HOME, DEAD_HOME) for name in ("manifest.json", "README.md")}
 OWN |= {f"{home}/analysis/{name}.py" for home in (HOME, OTHER_HOME, DEAD_HOME) for name in SCRIPTS}
 OWN |= {f"{home}/analysis/configured.json" for home in (HOME, OTHER_HOME, DEAD_HOME)}
-OWN |= {"_unfiled/manifest.json"}
+OWN |= {"_unfiled/manifest.json", "index.md"}
 """What harvestd writes by itself; pictures are switched off."""
 
 

@@ -155,6 +155,8 @@ class LocalPath(_Path):
         return made
 
 
+INDEX: Final = "index.md"
+"""The list of all experiments, at the data root."""
 README: Final = "README.md"
 ANALYSIS: Final = "analysis"
 

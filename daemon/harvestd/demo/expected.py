@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from harvestd.convention.paths import is_report
+from harvestd.convention.paths import INDEX, is_report
 from harvestd.demo.content import RunSpec
 from harvestd.demo.story import BATCH, QUIET, TRAINING
 
@@ -130,4 +130,4 @@ def files_in(data_root: Path) -> list[Path]:
 
 
 def _is_own(parts: tuple[str, ...]) -> bool:
-    return parts[0] == _OWN or is_report(parts[1:])
+    return parts[0] == _OWN or parts == (INDEX,) or is_report(parts[1:])

@@ -20,7 +20,7 @@ import anyio
 import anyio.to_thread
 
 from harvestd.catalogue import queries
-from harvestd.convention.paths import README, LocalPath, encoded
+from harvestd.convention.paths import INDEX, README, LocalPath, encoded
 from harvestd.convention.structs import Immutable
 from harvestd.documents.experiments import ExperimentReader, ExperimentView, outlines
 from harvestd.errors import DiskFull, HarvestError, Retry
@@ -36,7 +36,7 @@ from harvestd.store.root import DataRoot
 from harvestd.telemetry.events import Event
 from harvestd.telemetry.log import get_logger
 
-INDEX: Final = LocalPath(("index.md",))
+_PAGE: Final = LocalPath((INDEX,))
 EVERY: Final = 60.0
 """The least seconds between two updates."""
 QUIET: Final = 5.0
@@ -156,7 +156,7 @@ class IndexPage:
 
     def changed(self) -> None:
         """Note that an experiment changed."""
-        self._behind.note({INDEX}, time.monotonic())
+        self._behind.note({_PAGE}, time.monotonic())
 
     async def update(self) -> None:
         """Write the page if it is due, beside other work. Raise `HaltedForSafety`."""
@@ -169,8 +169,8 @@ class IndexPage:
             await self._update(0.0)
 
     async def _update(self, rest: float) -> None:
-        self._behind.begin(INDEX)
-        self._behind.worked(INDEX, time.monotonic())
+        self._behind.begin(_PAGE)
+        self._behind.worked(_PAGE, time.monotonic())
         with self._context.service_failures.containing("index page"):
             try:
                 await self._write(rest)
@@ -194,7 +194,7 @@ class IndexPage:
         text = rendered([rows[records_of(view)] for view in views[:MOST]], max(0, len(views) - MOST))
         after = with_index(before, text)
         if after is not None:
-            await anyio.to_thread.run_sync(write_own, self._root, INDEX, after)
+            await anyio.to_thread.run_sync(write_own, self._root, _PAGE, after)
 
     def _outlines(self) -> list[ExperimentView]:
         """Return the experiments of which something is here."""
@@ -214,13 +214,13 @@ class IndexPage:
 
     def _content(self) -> bytes | None:
         try:
-            return self._root.read(INDEX, _LARGEST)
+            return self._root.read(_PAGE, _LARGEST)
         except FileNotFoundError:
             return None
 
     def _log(self, error: HarvestError) -> None:
         """Log a failure as a warning; a repeated one for debugging only."""
-        log = get_logger().bind(path=str(INDEX))
+        log = get_logger().bind(path=INDEX)
         (log.debug if self._logged == str(error) else log.warning)(
             Event.REPORT_FAILED, error=str(error), hint=error.hint or None
         )
