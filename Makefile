@@ -15,7 +15,7 @@ MEMORY = $(shell findmnt --noheadings --output OPTIONS --target /dev/shm | grep 
 # Whatever the environment says: what is compiled once is not compiled again by each process.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help install demo test test-slow crash faults check lint types imports format lock clean bench soak test-systemd
+.PHONY: help install demo test test-slow crash faults check lint types imports format lock clean bench soak test-systemd screenshots
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -66,6 +66,9 @@ bench: .venv/installed  ## measure beside rsync, scp, lftp and rclone; RUNS=3, O
 
 soak: .venv/installed  ## watch what the daemon holds while real boxes come, go and write; MINUTES=2 for a trial
 	PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES)
+
+screenshots: .venv/installed  ## take the pictures of the page that README shows, from the demo; needs chromium
+	PYTHONPATH=tests $(BIN)/python -m screenshots docs/page
 
 lint: .venv/installed
 	$(BIN)/ruff check .

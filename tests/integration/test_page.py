@@ -1,9 +1,13 @@
 """The page over plain HTTP, without a browser: the login, what is refused, and what each answer carries."""
 
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import httpx
 import pytest
 
@@ -11,7 +15,7 @@ from harvestd.demo.content import RunSpec
 from harvestd.demo.serve import free_port
 from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode
-from support.command import harvestd_command
+from support.command import harvestd_command, running_command
 from support.house import Workstation
 from support.waiting import until
 
@@ -156,3 +160,17 @@ async def test_open_names_what_is_missing(workstation: Workstation) -> None:
     workstation.settings(api={"listen": f"127.0.0.1:{free_port()}"})
     asked = harvestd_command("-c", workstation.config, "open")
     assert (asked.code, "no daemon" in asked.err) == (ExitCode.LOCKED, True)
+
+
+async def test_the_demo_shows_its_page_until_it_is_interrupted(tmp_path: Path) -> None:
+    """`harvestd demo --serve` prints an address that logs in; Ctrl-C ends it with 0."""
+    output = tmp_path / "output"
+    with running_command("demo", "--serve", output=output) as demo:
+        await until(lambda: "#" in output.read_text(), LONG)
+        url = next(word for word in output.read_text().split() if "/login#" in word)
+        address, _, code = url.partition("/login#")
+        with browser(address) as client:
+            assert client.post("/login", data={"code": code}, headers=HERE).status_code == 303
+            await until(lambda: "gpu-d" in client.get("/").text, LONG)
+        demo.send_signal(signal.SIGINT)
+        assert await anyio.to_thread.run_sync(demo.wait) == 0

@@ -1,6 +1,7 @@
-"""The demo with the page: the embedded fleet, its story told slowly, and the daemon until Ctrl-C.
+"""The demo with the page: the embedded fleet, its story played slowly, and the daemon until Ctrl-C.
 
-Hosts have prices, and count as idle after half a minute, so that the page shows what idling costs.
+A fourth host has a finished run alone. Hosts have prices, and count as idle after half a minute, so that the page shows
+a host that may be switched off, and what its idling costs.
 """
 
 import socket
@@ -15,14 +16,18 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
+from harvestd.demo.content import RunSpec
 from harvestd.demo.fleet import LOOPBACK, Fleet
 from harvestd.demo.show import EventLines, Write, configuration, daemon_process, write_events
 from harvestd.demo.story import play
+from harvestd.demo.writers import RunWriter
 from harvestd.errors import ExitCode, Fatal
 
 _PACE: Final = 8.0
 """How many times as long the story takes as without the page."""
-_CENTS: Final[Mapping[str, int]] = {"gpu-a": 249, "gpu-b": 1_032, "gpu-c": 498}
+_CENTS: Final[Mapping[str, int]] = {"gpu-a": 249, "gpu-b": 1_032, "gpu-c": 498, "gpu-d": 249}
+_DRAINED: Final = RunSpec(timestamp="2025-08-19_22-10-33", total_steps=64, gns_probe=False)
+"""gpu-d's run."""
 _STARTS_WITHIN: Final = 30.0
 _AGAIN: Final = 0.5
 
@@ -31,13 +36,14 @@ _AGAIN: Final = 0.5
 async def served(directory: Path, write: Write) -> AsyncIterator[tuple[Fleet, Path]]:
     """Run the fleet and the daemon with its page for the body; yield the fleet and the configuration's file."""
     async with AsyncExitStack() as stack:
-        fleet = await stack.enter_async_context(Fleet(directory / "fleet"))
+        fleet = await stack.enter_async_context(Fleet(directory / "fleet", len(_CENTS)))
         config = directory / "harvestd.toml"
         text = with_page(configuration(fleet, directory / "downloaded_runs"), free_port())
         await anyio.to_thread.run_sync(config.write_text, text)
         process = await stack.enter_async_context(daemon_process(config))
         tasks = await stack.enter_async_context(anyio.create_task_group())
         tasks.start_soon(write_events, process, EventLines(box.root for box in fleet.boxes), write)
+        await anyio.to_thread.run_sync(_write_drained, fleet.box("gpu-d").root)
         yield fleet, config
         tasks.cancel_scope.cancel()
 
@@ -48,7 +54,7 @@ async def serve_page(write: Write, *, keep: Path | None = None) -> ExitCode:
         raise Fatal("the page needs jinja2", hint="pip install 'harvestd[page]'", exit_code=ExitCode.CONFIGURATION)
     with tempfile.TemporaryDirectory(prefix="harvestd-demo-") as temporary:
         async with served(keep or Path(temporary), lambda _: None) as (fleet, config):
-            write(f"Three made-up boxes are up, and the daemon watches them:\n\n    {await opened(config)}\n")
+            write(f"Four made-up boxes are up, and the daemon watches them:\n\n    {await opened(config)}\n")
             write("That address is good for one browser, within a minute. Ctrl-C ends the demo.")
             await play(fleet, _PACE)
             await anyio.sleep_forever()
@@ -68,13 +74,22 @@ async def opened(config: Path, *words: str) -> str:
 
 def with_page(text: str, port: int) -> str:
     """Return the demo's configuration with the page, prices, and a short time until a host is idle."""
-    lines = [f'api = {{ listen = "{LOOPBACK}:{port}" }}', 'verdict = { idle_for = "30s" }']
+    # The hosts are directories of this machine, whose other files are not theirs.
+    verdict = 'verdict = { idle_for = "30s", accept_loss = ["outside_files", "uncommitted_work"] }'
+    lines = [f'api = {{ listen = "{LOOPBACK}:{port}" }}', verdict]
     for line in text.splitlines():
         lines.append(line)
         name = line.removeprefix('name = "').removesuffix('"')
         if name in _CENTS:
             lines.append(f"cents_per_hour = {_CENTS[name]}")
     return "\n".join(lines) + "\n"
+
+
+def _write_drained(root: Path) -> None:
+    writer = RunWriter(root, _DRAINED)
+    writer.start()
+    writer.log_until(_DRAINED.total_steps)
+    writer.finish()
 
 
 def free_port() -> int:

@@ -85,12 +85,16 @@ def shown(judged: Judged | None, tally: HostTally, *, whole: bool = False) -> Sh
         lines = list(dict.fromkeys(Because(_reason(each, whole=whole), _size(each.size)) for each in named))
         kept = lines if whole else lines[:NAMED]
         return Shown("unsafe", "Not safe", tuple(kept), len(lines) - len(kept), old)
-    lines = losses_of(verdict.losses)
+    lines = losses_of(_unaccepted(verdict))
     kept = lines if whole else lines[:NAMED]
     if verdict.is_safe:
-        still = f"All of it is here{_still(judged)}" if not lines else "What would be lost is accepted"
-        return Shown("safe", "Safe", (Because(still),) if not lines else (Because(still), *kept[:1]), age=old)
+        here = "What would be lost is accepted" if verdict.losses else "All of it is here"
+        return Shown("safe", "Safe", (Because(here + _still(judged)),), age=old)
     return Shown("except", "Safe except", tuple(kept), len(lines) - len(kept), old)
+
+
+def _unaccepted(verdict: Verdict) -> list[Loss]:
+    return [loss for loss in verdict.losses if not verdict.accepts(loss.kind)]
 
 
 def losses_of(losses: Iterable[Loss]) -> list[Because]:
@@ -113,7 +117,7 @@ def at_risk(judged: Judged | None, tally: HostTally, *, is_training: bool, is_en
         if is_training:
             return AtRisk(words.span(away), "of its log, at least", danger=True, size=tally.pending)
         return AtRisk(words.size(tally.pending), "when it was read last", size=tally.pending)
-    losses = () if judged is None else judged.verdict.losses
+    losses = [] if judged is None else _unaccepted(judged.verdict)
     lost = sum(loss.size or 0 for loss in losses) + tally.pending
     if not lost and not losses:
         return AtRisk("0" + words.SPACE + "B", "all that it wrote is here") if is_training else _NOTHING
@@ -174,8 +178,3 @@ def _last_answer(judged: Judged, tally: HostTally) -> str:
         return "It was never read"
     seen = words.clock(tally.last_success.timestamp())
     return f"It was read last at {seen}" if tally.state in _UNSEEN else f"Last answer {words.clock(judged.at)}"
-
-
-def is_safe(verdict: Verdict | None) -> bool:
-    """Return whether a host may be switched off by this verdict."""
-    return verdict is not None and verdict.is_safe

@@ -73,9 +73,9 @@ def _two(first: int, unit: str, second: int, smaller: str) -> str:
 def span(seconds: float) -> str:
     """Return a span of time that grows while it is shown: in minutes at least, so that it does not change each second.
 
-    Below a minute it is "less than a minute".
+    Below a minute it is "under 1 min".
     """
-    return "less than a minute" if seconds < _MINUTE else duration(seconds - seconds % _MINUTE)
+    return f"under 1{SPACE}min" if seconds < _MINUTE else duration(seconds - seconds % _MINUTE)
 
 
 def clock(moment: float, now: float | None = None) -> str:

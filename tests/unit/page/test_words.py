@@ -35,7 +35,7 @@ def test_spans_have_two_units_at_most(seconds: float, text: str) -> None:
 
 def test_a_span_that_grows_changes_by_the_minute() -> None:
     """So a view that shows it is the same for a minute."""
-    assert words.span(59) == "less than a minute"
+    assert words.span(59) == f"under 1{SPACE}min"
     assert words.span(125) == f"2{SPACE}min"
 
 
