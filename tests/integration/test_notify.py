@@ -209,7 +209,7 @@ async def test_a_box_that_is_not_watched_is_an_alarm_and_an_event_once(
     workstation: Workstation, hook: HttpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its sshd is stopped; the alarm says what to do. A second start does not repeat it."""
-    monkeypatch.setattr(observation.Observer, "_patience", lambda *_: timedelta(seconds=1))
+    monkeypatch.setattr(observation.ConditionReader, "_patience", lambda *_: timedelta(seconds=1))
     box = workstation.add_box()
     async with workstation.running(notify=signed_by(hook)) as event_log:
         await until(lambda: events(event_log, "host.connected"), LONG)

@@ -23,7 +23,7 @@ from harvestd.harvest.metrics import FleetMetrics, NotificationCounts
 from harvestd.harvest.sync import Broadcast
 from harvestd.notify.conditions import Subject, news, over
 from harvestd.notify.messages import message_of
-from harvestd.notify.observation import Observer
+from harvestd.notify.observation import ConditionReader
 from harvestd.notify.receivers import Answer, Receiver, attempt, receivers_of
 from harvestd.notify.schedule import A_MINUTE, MINUTE, pause_after, quiet_minutes, schedule
 from harvestd.settings import Notify
@@ -45,7 +45,7 @@ class Alarms:
     def __init__(self, context: Context, root: DataRoot, tally: FleetMetrics) -> None:
         self._context = context
         self._tally = tally
-        self._observer = Observer(context, root, tally)
+        self._reader = ConditionReader(context, root, tally)
         self._spool = context.catalogue.notifications
         self._known: dict[Subject, Episode] = {}
         """The latest notification of each subject."""
@@ -68,7 +68,7 @@ class Alarms:
                     await self._adopt(tasks)
                     await self._observe()
                 except DiskFull:
-                    self._observer.forget()
+                    self._reader.forget()
                 with anyio.move_on_after(EVERY):
                     await self._context.signals.alarming.wait(version)
 
@@ -92,7 +92,7 @@ class Alarms:
     async def _observe(self) -> None:
         """Record what is news, and what is over."""
         now = time.time()
-        conditions = await self._observer.conditions()
+        conditions = await self._reader.conditions(self._known)
         found = news(conditions, self._known, self._since, now)
         ended = over(conditions, self._known)
         if found:

@@ -11,10 +11,11 @@ from typing import Any, Final, cast
 
 import anyio.to_thread
 
+from harvestd.catalogue.entries import Episode
 from harvestd.harvest.context import Context
 from harvestd.harvest.metrics import FleetMetrics, HostTally
 from harvestd.inventory.host import Host, cents_for
-from harvestd.notify.conditions import OLD, Condition
+from harvestd.notify.conditions import OLD, Condition, Subject
 from harvestd.planning.records import RunRecord
 from harvestd.planning.run_status import RunStatus
 from harvestd.safety.verdict import is_fresh
@@ -30,8 +31,8 @@ _PROBLEMS: Final[Mapping[RunStatus, Event]] = {
 QUARANTINED: Final = "quarantined"
 
 
-class Observer:
-    """Observes one daemon."""
+class ConditionReader:
+    """Reads one daemon."""
 
     def __init__(
         self, context: Context, root: DataRoot, tally: FleetMetrics, clock: Callable[[], float] = time.monotonic
@@ -54,8 +55,11 @@ class Observer:
         """Observe everything anew: what was observed last could not be recorded."""
         self._runs.clear()
 
-    async def conditions(self) -> list[Condition]:
-        """Return the conditions of all hosts and of the disk, and of the runs whose record changed."""
+    async def conditions(self, known: Mapping[Subject, Episode]) -> list[Condition]:
+        """Return the conditions of all hosts and of the disk, and of the runs whose record changed.
+
+        `known` has the latest notification of each subject.
+        """
         if self._successes is None:
             self._successes = await self._context.catalogue.notifications.last_successes()
         found = list(self._of_runs())
@@ -65,7 +69,7 @@ class Observer:
         for host in present:
             found += await self._of_host(host, self._tally.of(host.name))
         found += self._of_losses()
-        return [*found, *await self._of_disk()]
+        return [*found, *await self._of_disk(known)]
 
     def _of_runs(self) -> Iterator[Condition]:
         prices = {host.name: host.cents_per_hour for host in self._context.fleet.present.values()}
@@ -172,13 +176,16 @@ class Observer:
             fields = {"host": lost.host, "files": lost.files, "bytes": lost.bytes, "what": list(lost.what)}
             yield Condition(Event.HOST_LOST_DATA, identity, fields=_plain(fields))
 
-    async def _of_disk(self) -> list[Condition]:
-        room = self._context.budgets.room
+    async def _of_disk(self, known: Mapping[Subject, Episode]) -> list[Condition]:
+        room, path = self._context.budgets.room, str(self._root.path)
+        last = known.get((Event.DISK_LOW.value, path))
+        if not room.is_low and (last is None or last.ended is not None):
+            return []
         free = await anyio.to_thread.run_sync(self._root.free_bytes)
         if not room.is_low and free < room.floor:
-            return []  # nothing was refused yet, and after a restart an earlier notification may still hold
-        fields = {"path": str(self._root.path), "free_bytes": free, "floor_bytes": room.floor}
-        return [Condition(Event.DISK_LOW, str(self._root.path), holds=room.is_low, fields=_plain(fields))]
+            return []  # after a restart nothing was refused yet, and the earlier notification still holds
+        fields = {"path": path, "free_bytes": free, "floor_bytes": room.floor}
+        return [Condition(Event.DISK_LOW, path, holds=room.is_low, fields=_plain(fields))]
 
 
 def _plain(fields: Mapping[str, object]) -> dict[str, Any]:
