@@ -29,7 +29,7 @@ _MOST_EVENTS: Final = 20
 _KEPT_FOR: Final = 30.0
 """Seconds for which the sums of the catalogue are shown again."""
 _MOST_KEPT: Final = 64
-_STATUS: Final = {
+STATUS: Final = {
     RunStatus.RUNNING: ("training", "running"),
     RunStatus.STALLED: ("halted", "silent"),
     RunStatus.DIVERGED: ("cross", "diverged"),
@@ -112,7 +112,7 @@ def _newest(runs: list[RunRecord]) -> list[RunRecord]:
 def _run(run: RunRecord, source: Source, knowledge: PlanningIndex) -> RunOfHost:
     name, rest = rows.name_of(run, knowledge)
     status = status_of_run(run, source, time.time())
-    icon, word = _STATUS[status.status]
+    icon, word = STATUS[status.status]
     step, total = steps(run)
     made = words.DASH if step is None else words.number(step)
     of_total = f" of {words.number(total)}" if total and total != step else ""

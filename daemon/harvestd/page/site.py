@@ -26,6 +26,7 @@ from harvestd.page import events, fleet, host
 from harvestd.page.assets import Assets
 from harvestd.page.guard import LOGIN, Guard, is_from_here
 from harvestd.page.live import Changes, ChangeStream, Renderings
+from harvestd.page.run import view
 from harvestd.page.sessions import Sessions, cookie
 from harvestd.planning.requests import RequestKind
 from harvestd.telemetry.sanitize import escaped
@@ -47,6 +48,7 @@ class View(Immutable):
 VIEWS: Final = {
     "/": View("fleet.html", fleet.values, "fleet"),
     "/hosts/{name}": View("host.html", host.values, "fleet"),
+    "/runs/{id}": View("run.html", view.values, "fleet"),
     "/events": View("events.html", events.values, "events"),
 }
 SECTIONS: Final = (("fleet", "/", "Fleet"), ("events", "/events", "Events"))

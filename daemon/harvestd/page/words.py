@@ -134,6 +134,11 @@ def told(text: object, longest: int = LONGEST) -> str:
     return f"{whole[:longest]}\u2026 ({number(len(whole))} characters)"
 
 
+def headed(name: str) -> str:
+    """Return a figure's name as a heading: "Pass rate", and "pass@8" as it is."""
+    return name if "@" in name else name[:1].upper() + name[1:]
+
+
 def listed(words: list[str]) -> str:
     """Return words as a list with "and" before the last one."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
@@ -151,5 +156,6 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "money": money,
     "counted": count,
     "told": told,
+    "headed": headed,
 }
 """By their names in templates."""

@@ -87,11 +87,12 @@ class IndexedLog:
             self.unsaved += used
         return len(piece) == PIECE
 
-    def observe(self, moments: list[tuple[int, float]]) -> None:
-        """Note when steps were the newest ones, as (step, Unix time)."""
+    def observe(self, moments: list[tuple[int, float]], began: list[tuple[int, float]]) -> None:
+        """Note when steps were the newest ones, as (step, Unix time); `began`: the same of the first step."""
         with self._lock:
-            for step, at in moments:
-                self._index.observe(step, at)
+            for step, at in [*([] if self._index.times_from else began), *moments]:
+                if at != self._index.clock.at(step):
+                    self._index.observe(step, at)
 
     def answer(self, question: Question) -> bytes:
         """Return the JSON document of the curves, without the braces around it; the API's README describes it."""

@@ -6,11 +6,13 @@ reads only what was appended since. Few of them are in memory: those that were u
 """
 
 from collections import OrderedDict
+from datetime import UTC
 from typing import Final
 
 import anyio
 import anyio.to_thread
 
+from harvestd.convention.kinds import run_name
 from harvestd.convention.paths import LocalPath, RejectedPath
 from harvestd.harvest.context import Context
 from harvestd.planning.records import RunRecord
@@ -97,7 +99,8 @@ class LogIndexes:
     def _observe(self, experiment: str, runs: list[RunRecord]) -> None:
         moments = self._moments.setdefault(experiment, [])
         for run in runs:
-            if run.step is None or run.step_at is None or (moments and moments[-1][0] == run.step):
+            is_known = moments and moments[-1][0] == run.step
+            if run.step is None or run.step_at is None or run.is_over or is_known:
                 continue
             moments.append((run.step, run.step_at))
         if len(moments) > _MOMENTS:
@@ -132,7 +135,11 @@ class LogIndexes:
 
     def _note(self, experiment: str, log: IndexedLog) -> None:
         self._indexed[experiment] = log.length - log.behind
-        log.observe(self._moments.pop(experiment, []))
+        runs = self._context.catalogue.knowledge.runs_of(experiment)
+        self._observe(experiment, runs)
+        # A run that goes on was watched since about its newest step; of one that is over nothing says when that was.
+        began = [(0, at) for run in runs if not run.is_over and (at := _began(run)) is not None]
+        log.observe(self._moments.pop(experiment, []), began[:1])
 
     async def _save(self, experiment: str, log: IndexedLog) -> None:
         content = await anyio.to_thread.run_sync(log.dump)
@@ -146,3 +153,9 @@ class LogIndexes:
             return LocalPath((knowledge.experiment(experiment).directory, *_LOG))
         except RejectedPath:
             return None
+
+
+def _began(run: RunRecord) -> float | None:
+    """Return when a run began, from its name; hosts are on UTC."""
+    name = run_name(run.name)
+    return None if name is None or name.started is None else name.started.replace(tzinfo=UTC).timestamp()
