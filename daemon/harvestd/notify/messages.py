@@ -113,22 +113,22 @@ Words = tuple[str, Sequence[str], str]
 def _drained(fields: Fields) -> Words:
     host, idle = fields["host"], fields.get("idle_seconds")
     lines = [
-        f"All that is wanted of it is here, and nothing works there: the verdict is {fields['verdict']}.",
-        f"It has been idle for {span(idle)}." if idle is not None else "",
+        "All that is wanted of it is here, and nothing works there: the verdict is safe.",
         *_accepted(fields.get("losses", ())),
+        f"It has been idle for {span(idle)}." if idle is not None else "",
         _cost(fields) or "Its price is not known: set cents_per_hour of the host to see what waiting costs.",
     ]
     return f"{host} can be switched off", lines, f"harvestd safe {_quoted(host)}"
 
 
 def _accepted(losses: Sequence[str]) -> list[str]:
-    return [f"Accepted losses: {', '.join(losses[:_MOST_LINES])}."] if losses else []
+    return [f"Lost with it, which you accept: {', '.join(losses[:_MOST_LINES])}."] if losses else []
 
 
 def _ending(fields: Fields) -> Words:
     host = fields["host"]
     lines = [f"Its provider reports: {fields['status']}.", _outstanding(fields.get("bytes"))]
-    return f"{host} is about to end", lines, f"harvestd status {_quoted(host)}"
+    return f"{host} is about to end", lines, "harvestd status"
 
 
 def _idle(fields: Fields) -> Words:
@@ -166,17 +166,22 @@ def _unwatched(fields: Fields) -> Words:
 
 
 def _stalled(fields: Fields) -> Words:
-    lines = [f"{_on(fields)} shows no further step since {_step(fields)}.", _price(fields)]
+    lines = [f"{_on(fields)} shows no further step since {_step(fields)}.", _lasted(fields), _price(fields)]
     return f"{fields['run_id']} has stalled", lines, _show(fields)
 
 
 def _died(fields: Fields) -> Words:
-    lines = [f"{_on(fields)} has not finished and never will; its last step is {_step(fields)}.", _price(fields)]
+    sentence = f"{_on(fields)} has not finished and never will; the last that came of it is {_step(fields)}."
+    lines = [sentence, _lasted(fields), _price(fields)]
     return f"{fields['run_id']} has died", lines, _show(fields)
 
 
 def _diverged(fields: Fields) -> Words:
-    lines = [f"The loss of {_on(fields)} is no finite number any more, at {_step(fields)}.", _price(fields)]
+    lines = [
+        f"The loss of {_on(fields)} is no finite number any more, at {_step(fields)}.",
+        _lasted(fields),
+        _price(fields),
+    ]
     return f"{fields['run_id']} has diverged", lines, _show(fields)
 
 
@@ -234,8 +239,15 @@ def _quoted(name: str) -> str:
 
 
 def _price(fields: Fields) -> str:
-    cents = fields.get("cents_per_hour")
-    return "" if cents is None else f"{fields['host']} costs {rate(cents)}."
+    cents, spent = fields.get("cents_per_hour"), fields.get("cost")
+    if cents is None:
+        return ""
+    return f"{fields['host']} costs {rate(cents)}{f', {money(spent)} since then' if spent else ''}."
+
+
+def _lasted(fields: Fields) -> str:
+    seconds = fields.get("seconds")
+    return "" if seconds is None else f"That was {span(seconds)} ago."
 
 
 def _cost(fields: Fields) -> str:

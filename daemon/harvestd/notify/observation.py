@@ -102,6 +102,9 @@ class ConditionReader:
         }
         if event is Event.RUN_FINISHED:
             fields["steps"] = run.final.step if run.final else None
+        else:
+            lasted = max(0.0, time.time() - since)
+            fields |= {"seconds": round(lasted), "cost": cents_for(cents_per_hour, lasted)}
         return Condition(event, about, since=since, fields=_plain(fields))
 
     async def _of_host(self, host: Host, tally: HostTally) -> list[Condition]:

@@ -1,17 +1,21 @@
 """The words of alarms: each event says what happened, to what, what it costs, and the command to run next."""
 
+import shlex
 from typing import Any, get_args
 
+import click
 import pytest
 
 from harvestd.catalogue.entries import Notification
-from harvestd.cli.app import COMMANDS
+from harvestd.cli.app import app
+from harvestd.cli.flags import Flags
 from harvestd.notify.messages import DIGEST, message_of, span, trial
 from harvestd.settings.notify import DEFAULT_ALARMS, AlarmName
 from harvestd.telemetry.events import Event
 
 NOW = 1_764_612_000.0
 RUN = {"host": "gpu-a", "run_id": "run_1", "experiment": "trial_1", "path": "/r", "step": 9, "cents_per_hour": 249}
+STOPPED = {**RUN, "seconds": 2520, "cost": 174}
 FIELDS: dict[str, dict[str, object]] = {
     "host.drained": {
         "host": "gpu-a",
@@ -26,10 +30,10 @@ FIELDS: dict[str, dict[str, object]] = {
     "host.lost_data": {"host": "gpu-a", "files": 2, "bytes": 5 * 1024**3, "what": ["/r/a (1 bytes)"] * 30},
     "host.quarantined": {"host": "gpu-a", "error": "the host key changed", "cents_per_hour": 249},
     "host.unwatched": {"host": "gpu-a", "seconds": 1900, "error": "no route", "cents_per_hour": 249},
-    "run.died": RUN,
-    "run.diverged": RUN,
+    "run.died": STOPPED,
+    "run.diverged": STOPPED,
     "run.finished": {**RUN, "steps": 100},
-    "run.stalled": RUN,
+    "run.stalled": STOPPED,
     "disk.low": {"path": "/data", "free_bytes": 1024, "floor_bytes": 5 * 1024**3},
 }
 
@@ -54,7 +58,11 @@ def test_each_says_what_it_is_about_and_what_to_run(event: str) -> None:
     about = str(FIELDS[event].get("run_id") or FIELDS[event].get("host") or "disk")
     assert about in message.title
     assert message.command.split()[0] == "harvestd"
-    assert message.command.split()[1] in COMMANDS
+    name, *arguments = shlex.split(message.command)[1:]
+    command = app.get_command(click.Context(app), name)
+    assert command is not None
+    with command.make_context(name, arguments, obj=Flags()):  # raises a usage error for arguments that it does not take
+        pass
     assert message.text.endswith(f"Next: {message.command}")
     if "cents_per_hour" in FIELDS[event]:
         assert "$2.49/h" in message.text
@@ -67,8 +75,13 @@ def test_each_says_what_it_is_about_and_what_to_run(event: str) -> None:
 @pytest.mark.parametrize("event", sorted(FIELDS))
 def test_what_is_unknown_is_left_out(event: str) -> None:
     """No text shows a None."""
-    unknown = {"cents_per_hour", "cost", "idle_seconds", "experiment", "step", "steps", "bytes", "error"}
-    kept = {"host.lost_data": {"bytes"}, "host.idle": {"idle_seconds"}, "host.quarantined": {"error"}}.get(event, set())
+    unknown = {"cents_per_hour", "cost", "idle_seconds", "experiment", "step", "steps", "bytes", "error", "seconds"}
+    kept = {
+        "host.unwatched": {"seconds"},
+        "host.lost_data": {"bytes"},
+        "host.idle": {"idle_seconds"},
+        "host.quarantined": {"error"},
+    }.get(event, set())
     left_out: dict[str, Any] = dict.fromkeys((unknown & FIELDS[event].keys()) - kept)
     message = message_of([notification(event, **left_out)])
     assert "None" not in message.title + message.text
@@ -80,6 +93,12 @@ def test_what_idling_costs_is_said() -> None:
     assert "idle for 2h05m" in text
     assert "It costs $2.49/h, $5.19 since it is idle." in text
     assert "cents_per_hour" in message_of([notification("host.drained", cents_per_hour=None)]).text
+
+
+def test_what_a_run_that_stopped_costs_is_said() -> None:
+    """Since it stopped."""
+    text = message_of([notification("run.stalled")]).text
+    assert "since step 9.\nThat was 42m ago.\ngpu-a costs $2.49/h, $1.74 since then." in text
 
 
 def test_long_lists_are_cut() -> None:
