@@ -76,3 +76,30 @@ def test_a_host_that_dies_shows_within_a_poll(browser: Browser, served: Served) 
         served.workstation.boxes["gpu-c"].server.start()
         page.get_by_role("button", name="Scan now").click()
         expect(page.get_by_role("row", name="gpu-c")).not_to_contain_text("lost", timeout=SOON)
+
+
+def test_silence_is_shown(browser: Browser, served: Served) -> None:
+    """Ten seconds without news are late; twice that, and the daemon does not answer; what was shown stays."""
+    with watching(browser, served) as watched:
+        page = watched.page()
+        page.route("**/changes", lambda _: None)
+        page.clock.install()
+        page.goto(served.address + "/")
+        expect(page.get_by_role("row", name="gpu-a")).to_be_visible()
+        page.clock.fast_forward(11_000)
+        expect(page.locator("#news-text")).to_have_text("no news for 11 s")
+        page.clock.fast_forward(10_000)
+        expect(page.locator("#news")).to_have_attribute("data-state", "cut")
+        expect(page.locator("#news-text")).to_contain_text("the daemon does not answer")
+        expect(page.get_by_role("row", name="gpu-a")).to_be_visible()
+
+
+def test_a_session_that_ended_leads_to_the_login(browser: Browser, served: Served) -> None:
+    """Such as after a restart of the daemon: the page does not go on with what it showed last."""
+    with watching(browser, served) as watched:
+        page = watched.at("/")
+        watched.context.clear_cookies()
+        served.train()
+        page.wait_for_url(served.address + "/login")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Log in")
+        watched.complaints[:] = [each for each in watched.complaints if "401" not in each]

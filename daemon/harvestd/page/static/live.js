@@ -18,9 +18,10 @@ let reading = null;
  * Read the stream until `signal` is aborted.
  * @param {AbortSignal} signal
  * @param {(news: News) => void} handle
+ * @param {() => void} refused
  * @returns {Promise<void>}
  */
-function read(signal, handle) {
+function read(signal, handle, refused) {
   return new Promise((resolve) => {
     const source = new EventSource("/changes");
     source.onmessage = (message) => {
@@ -30,7 +31,9 @@ function read(signal, handle) {
     };
     // A stream that was refused for good, such as after the session's end, is tried again more slowly.
     source.onerror = () => {
-      if (source.readyState === EventSource.CLOSED) setTimeout(resolve, 5000);
+      if (source.readyState !== EventSource.CLOSED) return;
+      refused();
+      setTimeout(resolve, 5000);
     };
     signal.addEventListener("abort", () => {
       source.close();
@@ -42,13 +45,16 @@ function read(signal, handle) {
 /**
  * Compete for the stream while this tab is visible.
  * @param {(news: News) => void} handle
+ * @param {() => void} refused
  */
-async function compete(handle) {
+async function compete(handle, refused) {
   const controller = new AbortController();
   reading = controller;
   while (!controller.signal.aborted) {
     try {
-      await navigator.locks.request(LOCK, { signal: controller.signal }, () => read(controller.signal, handle));
+      await navigator.locks.request(LOCK, { signal: controller.signal }, () =>
+        read(controller.signal, handle, refused),
+      );
     } catch (error) {
       if (!(error instanceof DOMException && error.name === "AbortError")) throw error;
     }
@@ -56,11 +62,13 @@ async function compete(handle) {
 }
 
 /**
- * Call `handle` with each message, while this tab is visible; `shown` when it becomes visible.
+ * Call `handle` with each message, while this tab is visible; `shown` when it becomes visible, and `refused` when the
+ * daemon answers without a stream.
  * @param {(news: News) => void} handle
  * @param {() => void} shown
+ * @param {() => void} refused
  */
-export function follow(handle, shown) {
+export function follow(handle, shown, refused) {
   channel.onmessage = (message) => {
     if (!document.hidden) handle(message.data);
   };
@@ -70,7 +78,7 @@ export function follow(handle, shown) {
       reading = null;
     } else if (reading === null) {
       shown();
-      void compete(handle);
+      void compete(handle, refused);
     }
   };
   document.addEventListener("visibilitychange", change);

@@ -175,8 +175,9 @@ document.addEventListener("submit", async (event) => {
 
 if (byId("main")?.dataset.live !== undefined) {
   setInterval(watchSilence, 1000);
-  follow(handle, () => {
+  const shown = () => {
     newsAt = Date.now();
     if (number >= 0) void request();
-  });
+  };
+  follow(handle, shown, () => void request());
 }
