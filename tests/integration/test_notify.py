@@ -122,6 +122,31 @@ async def test_a_killed_daemon_delivers_when_it_is_back(workstation: Workstation
     workstation.audit()
 
 
+@pytest.mark.parametrize("event", ["run.diverged", "run.finished"])
+async def test_no_event_is_lost_whose_daemon_is_killed_at_once(
+    workstation: Workstation, hook: HttpReceiver, event: str
+) -> None:
+    """Kill -9 as soon as the line is on the stream, before anything is spooled: the next start finds it again."""
+    box = workstation.add_box()
+    workstation.settings(notify=signed_by(hook, events=[event]))
+    with workstation.program() as daemon:
+        await until(lambda: connected(workstation), LONG)
+        writer = diverged(box)
+        if event == "run.finished":
+            writer.finish()
+        while f'"event":"{event}"' not in workstation.output_file.read_text():  # noqa: ASYNC110  (nothing may delay it)
+            await anyio.sleep(0.001)
+        daemon.send_signal(signal.SIGKILL)
+        await anyio.to_thread.run_sync(daemon.wait)
+    fired(59)
+    with workstation.program() as daemon:
+        await until(lambda: hook.of(event), LONG)
+        await until(lambda: workstation.catalogue("SELECT 1 FROM deliveries WHERE delivered IS NOT NULL"), LONG)
+        daemon.terminate()
+        await anyio.to_thread.run_sync(daemon.wait)
+    assert len({each.key for each in hook.of(event)}) == 1
+
+
 async def test_receivers_that_hang_fail_or_are_gone_cost_nobody_else_anything(
     workstation: Workstation, hook: HttpReceiver, tmp_path: Path
 ) -> None:

@@ -88,12 +88,14 @@ class Watched:
         for step in steps:
             self.clock.now += 60
             line = f'{{"step": {step}, "loss": {loss}, "kl": NaN}}'.encode()
-            self.stalling.process(record(name), readings([line]), behind=0)
+            _, diverged = self.stalling.process(record(name), readings([line]), behind=0)
+            if diverged is not None:
+                self.stalling.log_diverged(record(name), diverged)
 
     def heard(self, step: int, *, loss: str = "0.5", problem: RunProblem | None = None) -> RunProblem | None:
         """Let a run that is on record with `problem` take a step; gives what is wrong with it then."""
         line = f'{{"step": {step}, "loss": {loss}}}'.encode()
-        return self.stalling.process(replace(record(T), problem=problem), readings([line]), behind=0)
+        return self.stalling.process(replace(record(T), problem=problem), readings([line]), behind=0)[0]
 
     def problem(self) -> RunProblem | None:
         """Return what is on record of the first run."""

@@ -76,8 +76,13 @@ class StallDetector:
         self._queried: dict[tuple[str, str], float] = {}
         """By run: when the host's processes were queried for it."""
 
-    def process(self, run: RunRecord, found: Sequence[Reading], *, behind: int) -> RunProblem | None:
-        """Process the readings in new lines of a run's log, of which `behind` bytes are missing; return its trouble."""
+    def process(
+        self, run: RunRecord, found: Sequence[Reading], *, behind: int
+    ) -> tuple[RunProblem | None, Reading | None]:
+        """Process the readings in new lines of a run's log, of which `behind` bytes are missing.
+
+        Return its trouble, and the reading by which it has diverged just now, to be logged once that is on record.
+        """
         live = self._caught_up.get(run.key, False)
         self._caught_up[run.key] = behind <= _BEHIND
         self._queried.pop(run.key, None)
@@ -85,19 +90,22 @@ class StallDetector:
         now = advanced(before, found, time.monotonic(), live=live)
         self._context.step_rates[run.key] = now
         known = before is not None and before.diverged is not None and before.began == now.began
-        if now.diverged is not None and not known and not run.finished:
-            get_logger().warning(
-                Event.RUN_DIVERGED,
-                host=self._host.name,
-                run_id=run.name,
-                step=now.diverged.step,
-                what=f"loss is {now.diverged.loss}",
-            )
+        fresh = None if known or run.finished else now.diverged
         has_diverged = run.problem is not None and run.problem.status is RunStatus.DIVERGED
         if has_diverged and (now.diverged is not None or not now.finite):
             # This process has read no finite loss since, so the recorded trouble stays.
-            return run.problem
-        return None if now.diverged is None else RunProblem(RunStatus.DIVERGED, time.time())
+            return run.problem, fresh
+        return (None if now.diverged is None else RunProblem(RunStatus.DIVERGED, time.time())), fresh
+
+    def log_diverged(self, run: RunRecord, reading: Reading) -> None:
+        """Log that a run has diverged. After it is on record: a process that is killed here finds it again."""
+        get_logger().warning(
+            Event.RUN_DIVERGED,
+            host=self._host.name,
+            run_id=run.name,
+            step=reading.step,
+            what=f"loss is {reading.loss}",
+        )
 
     async def check(self, observer: LastScanView) -> None:
         """Detect runs that fell silent, by the last scan. Raise `Retry`, `HostQuarantined`."""
@@ -209,7 +217,7 @@ class RunProgress:
         run = self._run_of(record.place)
         if run is None:
             return
-        problem = self._stalling.process(run, found, behind=version.size - record.size)
+        problem, diverged = self._stalling.process(run, found, behind=version.size - record.size)
         heard_at = time.time()
 
         def with_lines(now: RunRecord) -> RunRecord:
@@ -219,6 +227,8 @@ class RunProgress:
             return replace(after, step=step, step_at=heard_at, seconds_left=_left(now, step, version))
 
         await self._catalogue.change_run(run.key, with_lines)
+        if diverged is not None:
+            self._stalling.log_diverged(run, diverged)
 
     def _run_of(self, place: str) -> RunRecord | None:
         return self._catalogue.knowledge.run_at(self._storage, place.removesuffix("/logs/train_log.jsonl"))
