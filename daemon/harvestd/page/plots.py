@@ -6,6 +6,7 @@ the same rules for scales and smoothing, so that nothing moves when it replaces 
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from harvestd.convention.structs import Immutable
@@ -148,3 +149,33 @@ def percent(share: float) -> str:
 def shares(scale: Scale, values: Values) -> list[float | None]:
     """Return where values lie on a scale."""
     return [None if value is None else scale.share(value) for value in values]
+
+
+def axis_ticks(axis: Scale) -> list[tuple[str, str, str]]:
+    """Return the ticks of an axis of steps: where, the label, and how it is anchored; the last one is its end."""
+    ticks = [tick for tick in axis.ticks if axis.share(tick) < 0.92 or axis.share(tick) == 1]  # noqa: PLR2004
+    if ticks[-1] != axis.high:
+        ticks.append(axis.high)
+    return [
+        (
+            percent(axis.share(tick)),
+            f"{tick:,.0f}",
+            "end" if tick == axis.high else "start" if not tick else "middle",
+        )
+        for tick in ticks
+    ]
+
+
+def apart(places: Sequence[float], least: float) -> list[float]:
+    """Return places from 0 to 1 that are at least `least` apart, in their order, and moved by little."""
+    found = list(places)
+    order = sorted(range(len(found)), key=found.__getitem__)
+    for before, after in pairwise(order):
+        found[after] = max(found[after], found[before] + least)
+    over = found[order[-1]] - 1 if order else 0.0
+    for after, before in pairwise(reversed(order)):
+        if over <= 0:
+            break
+        found[after] = min(found[after], 1.0)
+        found[before] = min(found[before], found[after] - least)
+    return found

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from harvestd import __version__
 from harvestd.api.state import Source
 from harvestd.convention.structs import Immutable
-from harvestd.page import events, fleet, host
+from harvestd.page import compare, events, fleet, host
 from harvestd.page.assets import Assets
 from harvestd.page.guard import LOGIN, Guard, is_from_here
 from harvestd.page.live import Changes, ChangeStream, Renderings
@@ -49,6 +49,7 @@ VIEWS: Final = {
     "/": View("fleet.html", fleet.values, "fleet"),
     "/hosts/{name}": View("host.html", host.values, "fleet"),
     "/runs/{id}": View("run.html", view.values, "fleet"),
+    "/compare": View("compare.html", compare.values, "fleet"),
     "/events": View("events.html", events.values, "events"),
 }
 SECTIONS: Final = (("fleet", "/", "Fleet"), ("events", "/events", "Events"))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import anyio.to_thread
+from msgspec.structs import replace
 
 from harvestd.api.state import Source
 from harvestd.convention.structs import Immutable
@@ -148,14 +149,8 @@ def _curve(line: Line, name: str, scale: plots.Scale, last: int, *, is_first: bo
 
 def _apart(curves: Sequence[EvalCurve]) -> list[EvalCurve]:
     """Return the curves with their names pushed apart where they would meet."""
-    ordered = sorted(curves, key=lambda curve: float(curve.end[:-1]))
-    found, least = {}, -1.0
-    for curve in ordered:
-        place = max(float(curve.end[:-1]) / 100, least)
-        found[curve.name], least = place, place + _CLOSEST
-    return [
-        EvalCurve(c.name, c.value, c.is_first, c.path, c.points, c.end, plots.percent(found[c.name])) for c in curves
-    ]
+    places = plots.apart([float(curve.end[:-1]) / 100 for curve in curves], _CLOSEST)
+    return [replace(curve, label=plots.percent(place)) for curve, place in zip(curves, places, strict=True)]
 
 
 def _step(each: Eval) -> str:

@@ -32,7 +32,7 @@ _FIRST: Final = (
     ("lr", "Learning rate"),
 )
 """The keys that are shown first, with their names; the others fold."""
-_NAMES: Final = {
+NAMES: Final = {
     **dict(_FIRST),
     "gns_critical_batch": "Critical batch",
     "tag_correct": "Tags right",
@@ -157,7 +157,7 @@ def curves(series: Document, behind: Document | None, planned: int | None) -> Cu
     return Curves(
         strips=tuple(_strip(key, found[key], old.get(key), axis) for key in first),
         more=tuple(_strip(key, found[key], old.get(key), axis) for key in rest),
-        ticks=tuple(_axis_ticks(axis)),
+        ticks=tuple(plots.axis_ticks(axis)),
         last=last,
         done=plots.percent(axis.share(newest)),
         marks=tuple(_marks([gap for gap in gaps if gap[0] in {_name(key) for key in first}], silences, axis)),
@@ -169,21 +169,7 @@ def curves(series: Document, behind: Document | None, planned: int | None) -> Cu
 
 
 def _name(key: str) -> str:
-    return _NAMES.get(key, key)
-
-
-def _axis_ticks(axis: Scale) -> list[tuple[str, str, str]]:
-    ticks = [tick for tick in axis.ticks if axis.share(tick) < 0.92 or axis.share(tick) == 1]  # noqa: PLR2004
-    if ticks[-1] != axis.high:
-        ticks.append(axis.high)
-    return [
-        (
-            plots.percent(axis.share(tick)),
-            f"{tick:,.0f}",
-            "end" if tick == axis.high else "start" if not tick else "middle",
-        )
-        for tick in ticks
-    ]
+    return NAMES.get(key, key)
 
 
 def _strip(key: str, curve: Document, old: Document | None, axis: Scale) -> Strip:

@@ -81,7 +81,8 @@ async def values(source: Source, request: Request) -> dict[str, object]:
     series = await strips.read(source, run)
     behind = None if before is None else await strips.read(source, before, tuple(series["keys"]))
     step, total = steps(run)
-    curves = strips.curves(series, behind, total)
+    # Thousands of points become text: in a thread, so that the event loop goes on.
+    curves = await anyio.to_thread.run_sync(strips.curves, series, behind, total)
     evals = results.shown(await results.read(source, run, known), known.files, curves.last) if known else None
     settings = await anyio.to_thread.run_sync(_settings, source.root, known) if known else []
     host = next((each for each in context.fleet.present.values() if run.is_of(each.name, each.identity)), None)
@@ -104,6 +105,7 @@ async def values(source: Source, request: Request) -> dict[str, object]:
         "verdict": _verdict(source, host),
         "before": "" if before is None else _day(before),
         "before_id": "" if before is None else before.id,
+        "compare": "" if before is None else f"/compare?id={run.experiment}&id={before.experiment}",
         "curves": curves,
         "height": strips.HEIGHT,
         "eval_height": results.HEIGHT,
