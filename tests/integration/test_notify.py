@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -179,6 +179,42 @@ async def test_receivers_that_hang_fail_or_are_gone_cost_nobody_else_anything(
     assert [each.document["title"] for each in failing.got] == [f"{RUN.name} has diverged", f"{RUN.name} has finished"]
     assert not events(event_log, "service.failed")
     assert len(hook.got) == 2
+
+
+async def test_receivers_that_hang_do_not_hold_the_daemon(
+    workstation: Workstation, hook: HttpReceiver, tmp_path: Path
+) -> None:
+    """SIGTERM ends it in order within its five seconds, and a command with it."""
+    box = workstation.add_box()
+    command = tmp_path / "hang"
+    command.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 600\n")
+    command.chmod(0o755)
+    hook.status = 0
+    workstation.settings(notify=signed_by(hook, command=[str(command)], heartbeat_url=f"{hook.url}/ping"))
+    with workstation.program() as daemon:
+        await until(lambda: connected(workstation), LONG)
+        diverged(box)
+        await until(lambda: any(each.path == "/hook" for each in hook.refused), LONG)
+        await until((tmp_path / "pid").exists, LONG)
+        daemon.terminate()
+        with anyio.fail_after(20):
+            assert await anyio.to_thread.run_sync(daemon.wait) == 0
+    stopped = [each for each in logged(workstation) if each["event"] == "service.stopped"]
+    stopping = next(each for each in logged(workstation) if each["event"] == "service.stopping")
+    assert seconds_between(stopping, stopped[0]) < 5
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def logged(workstation: Workstation) -> list[dict[str, str]]:
+    """Return what the daemon wrote."""
+    return [json.loads(line) for line in workstation.output_file.read_text().splitlines()]
+
+
+def seconds_between(first: dict[str, str], second: dict[str, str]) -> float:
+    """Return the time between two events."""
+    moments = [datetime.fromisoformat(each["timestamp"]) for each in (first, second)]
+    return (moments[1] - moments[0]).total_seconds()
 
 
 async def test_a_changed_file_changes_receivers_and_what_they_get(workstation: Workstation, hook: HttpReceiver) -> None:

@@ -71,7 +71,7 @@ class Notifications:
         await self._database.write(change)
 
     async def end(self, subjects: Collection[Subject], now: float) -> None:
-        """Record that what the latest notifications of these subjects say is over."""
+        """Record that the conditions behind the latest notifications of these subjects have ended."""
 
         def change(connection: Connection) -> None:
             for event, subject in subjects:

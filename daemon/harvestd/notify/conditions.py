@@ -75,6 +75,6 @@ def _is_news(condition: Condition, before: Episode | None, since: float, now: fl
 
 
 def over(conditions: Iterable[Condition], known: Mapping[Subject, Episode]) -> list[Subject]:
-    """Return the subjects whose latest notification says what is over now."""
+    """Return the subjects whose condition has ended, and whose latest notification is not recorded as ended."""
     ended = (each.subject for each in conditions if not each.holds)
     return [each for each in ended if each in known and known[each].ended is None]

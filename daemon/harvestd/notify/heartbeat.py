@@ -2,7 +2,7 @@
 
 `URL/start` is requested when the daemon begins, `URL` after progress, and `URL/fail` when there is none: no host was
 scanned and nothing arrived for some minutes, or a task is past its deadline. A process that is alive proves nothing. A
-service that hears nothing any more raises the alarm by itself, which also covers a workstation that is gone.
+monitoring service that gets no request raises the alarm by itself, which also covers a workstation that is gone.
 """
 
 import time
@@ -87,7 +87,7 @@ class Heartbeat:
     """The service of one daemon."""
 
     def __init__(self, context: Context, tally: FleetMetrics, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock` in seconds; it stands still while the workstation is suspended."""
+        """`clock` in seconds; it stops while the workstation is suspended."""
         self._context = context
         self._tally = tally
         self._clock = clock

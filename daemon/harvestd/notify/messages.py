@@ -46,7 +46,7 @@ class Message(Immutable):
     fields: Mapping[str, Any] | None = None
     """Those of the event."""
     parts: tuple["Message", ...] = ()
-    """The messages that a digest stands for."""
+    """The messages in a digest."""
 
     @property
     def text(self) -> str:

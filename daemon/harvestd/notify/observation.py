@@ -37,13 +37,13 @@ class ConditionReader:
     def __init__(
         self, context: Context, root: DataRoot, tally: FleetMetrics, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`clock` in seconds; it stands still while the workstation is suspended."""
+        """`clock` in seconds; it stops while the workstation is suspended."""
         self._context = context
         self._root = root
         self._tally = tally
         self._clock = clock
         self._runs: dict[str, RunRecord] = {}
-        """The records that were observed, by id: one that is the same object says nothing new."""
+        """The records that were observed, by id: one that is the same object has not changed."""
         self._successes: dict[str, float] | None = None
         """When each host was last read completely, by identity, before this process began."""
         self._arrivals: dict[str, float | None] = {}

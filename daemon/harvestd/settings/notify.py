@@ -117,7 +117,7 @@ DEFAULT_ALARMS: Final[tuple[AlarmName, ...]] = (
 
 
 class Notify(SettingsTable):
-    """Who learns of alarms. Without a receiver none is sent."""
+    """The receivers of alarms. Without one, none is sent."""
 
     urls: tuple[AppriseUrl, ...] = ()
     """Receivers through apprise: mail, chat, push services."""

@@ -1,4 +1,4 @@
-"""`harvestd notify`: the receivers of alarms, the newest alarms and who got them; `--test` tries each receiver."""
+"""`harvestd notify`: the receivers of alarms, the newest alarms and their deliveries; `--test` tries each receiver."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -58,8 +58,8 @@ class _Tried(Immutable):
 def notify(flags: Flags, *, is_test: bool, as_json: bool) -> ExitCode:
     """Show the newest alarms, and which receivers got them.
 
-    Alarms are what a person can act on, such as a run that stalled or a host that may be switched off; `[notify]` says
-    who gets which. With --test each receiver gets a message at once, in quiet hours, too.
+    Alarms are what a person can act on, such as a run that stalled or a host that may be switched off; `[notify]`
+    names the receivers. With --test each receiver gets a message at once, in quiet hours, too.
     """
     settings = settings_of(flags)
     receivers = receivers_of(settings.notify)

@@ -1,4 +1,4 @@
-"""Notifications, and who still has to get them."""
+"""Notifications, and their deliveries to receivers."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0009"
 
 
 def upgrade() -> None:
-    """Make the tables; nobody was notified before."""
+    """Make the tables; nothing was sent before."""
     op.create_table(
         "notifications",
         sa.Column("id", sa.Integer, primary_key=True),
