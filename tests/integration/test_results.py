@@ -188,12 +188,12 @@ def asked(workstation: Workstation, target: str) -> httpx.Response:
         return client.get(f"http://harvestd{target}", timeout=LONG)
 
 
-def evaluated(workstation: Workstation) -> bool:
+def evaluated(workstation: Workstation, evals: int = 10) -> bool:
     """Return whether the daemon answers with all evals."""
     if not socket_path(load(workstation.config, env={})).exists():
         return False
     found: list[dict[str, Any]] = asked(workstation, "/v1/experiments").json().get("experiments", [])
-    return sum(int(each["evals"]) for each in found) == 10
+    return sum(int(each["evals"]) for each in found) == evals
 
 
 async def test_results_have_one_form_over_http_and_as_json(workstation: Workstation) -> None:
@@ -227,6 +227,34 @@ async def test_results_have_one_form_over_http_and_as_json(workstation: Workstat
 def steady(document: dict[str, Any]) -> list[dict[str, object]]:
     """Return the experiments without what changes from one second to the next."""
     return [{key: value for key, value in each.items() if key != "state_since"} for each in document["experiments"]]
+
+
+async def test_hostile_files_are_bounded_and_only_shown(workstation: Workstation) -> None:
+    """Text of a configuration moves no cursor and is no formula, a secret is hidden, and a huge table is no eval."""
+    root = workstation.add_box().root
+    fill(root)
+    with RunWriter(root, SECOND).directory.joinpath("config.yaml").open("a") as config:
+        config.write('note: "\\e[2J<b>"\nsum: "=1+1"\nwandb_api_key: 0123456789abcdef\n')
+    evals = evals_of_run(root, EvalSpec(THIRD, questions=1))
+    evals.write_config()
+    (evals.begin(2) / "metrics.csv").write_bytes(b"q_idx,pass_rate\n" + b"0,1\n" * 2_500_000)
+    evals.seal(2)
+    await workstation.once()
+    names = (FIRST.name, SECOND.name, THIRD.name)
+    done = command(workstation, "compare", *names, "--json")
+    keys = {each["key"]: each["values"] for each in done.document["configuration"]}
+    assert (keys["note"], keys["sum"]) == ([None, "\x1b[2J<b>", None], [None, "=1+1", None])
+    assert keys["wandb_api_key"] == [None, "[hidden]", None]
+    assert done.document["evals"][0]["results"][2]["last"] is None
+    shown = command(workstation, "compare", *names).out
+    assert "\\x1b[2J<b>" in shown
+    assert "\x1b" not in shown
+    assert "'=1+1" in command(workstation, "compare", *names, "--csv").out
+    workstation.settings()
+    with workstation.program():
+        await until(lambda: evaluated(workstation, 11), LONG)
+        over_http = asked(workstation, f"/v1/compare?id={FIRST.name}&id={SECOND.name}").json()
+    assert {each["key"]: each["values"] for each in over_http["configuration"]}["note"] == [None, "\\x1b[2J<b>"]
 
 
 async def test_the_index_lists_all_experiments(workstation: Workstation) -> None:

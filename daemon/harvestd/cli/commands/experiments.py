@@ -37,8 +37,9 @@ Exit codes: 0, 2 an unknown key to sort by.
 \b
 --json: experiments[]:
   {EXPERIMENT_KEYS}
-state as of `runs`; null for evals whose run was never seen. base, last and best are of
-setting, with which most of its evals were made; best is the one with the highest pass_rate
+state as of `runs`; null for evals whose run was never seen. base, last and
+best are of `setting`, with which most of its evals were made; best is the
+one with the highest pass_rate
 """
 
 _Sorting = Callable[[ExperimentView], Any]
@@ -117,7 +118,8 @@ def experiment_reader(settings: Settings, connection: Connection) -> Iterator[Ex
 
 
 _COMPARE = f"""\b
-Exit codes: 0, 2 fewer than {FEWEST}, more than {MOST}, or one of them twice, 4 unknown name.
+Exit codes: 0, 2 fewer than {FEWEST}, more than {MOST}, or one of them twice,
+4 unknown name.
 
 \b
 --json: {COMPARE_KEYS}
