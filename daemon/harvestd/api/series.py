@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from harvestd.api.connection import error
 from harvestd.api.state import Source
+from harvestd.errors import HarvestError
 from harvestd.planning.records import RunRecord
 from harvestd.series.buckets import LIMIT
 from harvestd.series.log_index import LONGEST_KEY, MOST_KEYS
@@ -31,7 +32,10 @@ async def series(source: Source, request: Request) -> Response:
     run = run_of(source, request.path_params["id"])
     if run is None:
         return error(404, "no run has this id")
-    document = await source.logs.answer(run.experiment, question)
+    try:
+        document = await source.logs.answer(run.experiment, question)
+    except HarvestError as e:
+        return error(503, str(e))
     return Response(b'{"run":' + msgspec.json.encode(run.id) + b"," + document + b"}", media_type="application/json")
 
 

@@ -22,7 +22,8 @@ from starlette.types import Receive, Scope, Send
 from harvestd import __version__
 from harvestd.api.state import Source
 from harvestd.convention.structs import Immutable
-from harvestd.page import compare, events, fleet, host
+from harvestd.errors import HarvestError
+from harvestd.page import compare, events, fleet, host, words
 from harvestd.page.assets import Assets
 from harvestd.page.guard import LOGIN, Guard, is_from_here
 from harvestd.page.live import Changes, ChangeStream, Renderings
@@ -108,7 +109,10 @@ class Site:
             is_part = _PART in request.headers
 
             async def render() -> str:
-                values = await view.values(self._source, request)
+                try:
+                    values = await view.values(self._source, request)
+                except HarvestError as error:  # the disk or the catalogue fails, which events report too
+                    raise HTTPException(503, words.told(error)) from error
                 return self._render(view.template, values, section=view.section, url=url, is_part=is_part)
 
             if not is_part:

@@ -14,7 +14,7 @@ import msgspec
 
 from harvestd.convention.log_rows import GREATEST, measured, row_of, step_of
 from harvestd.convention.structs import Immutable
-from harvestd.series.buckets import LIMIT, NAN, Curve, Points
+from harvestd.series.buckets import NAN, Curve, Points
 
 MOST_KEYS: Final = 64
 LONGEST_KEY: Final = 200
@@ -67,7 +67,7 @@ class LogIndex:
         """Bytes that were read: up to the end of a line, or of a piece of one that is too long."""
         self.rows = 0
         self.keys_left_out = 0
-        """How many keys, at least, are not in `curves` because there are too many."""
+        """How many keys, at least, have no curve: the most in any row."""
         self.curves: dict[str, Curve] = {}
         """By key, in the order in which the keys appeared."""
         self.clock = Curve()
@@ -136,28 +136,31 @@ class LogIndex:
     def _add_batch(self, keys: tuple[str, ...], rows: list[Row], steps: list[int]) -> None:
         """Add rows with the same keys, at steps that do not fall."""
         self.rows += len(rows)
+        left_out = 0
         for key in keys:
-            if key != _STEP:
-                self._add_column(key, [row[key] for row in rows], steps)
+            if key != _STEP and not self._add_column(key, [row[key] for row in rows], steps):
+                left_out += 1
+        self.keys_left_out = max(self.keys_left_out, left_out)
 
-    def _add_column(self, key: str, values: list[object], steps: list[int]) -> None:
+    def _add_column(self, key: str, values: list[object], steps: list[int]) -> bool:
+        """Add values of one key; return whether the key has a curve, or needs none."""
         found = _measurements(values)
         if found is None:
             numbers = [_number(value) for value in values]
             steps = [step for step, number in zip(steps, numbers, strict=True) if number is not None]
             found = [number for number in numbers if number is not None]
         if not found:
-            return
+            return True
         if key in _TIMES and all(_FIRST_TIME <= number < _LAST_TIME for number in found):
             self._has_times = True
             self.clock.extend(steps, found, self.rows)
         curve = self.curves.get(key)
         if curve is None:
             if len(self.curves) >= MOST_KEYS or not is_key(key):
-                self.keys_left_out = min(self.keys_left_out + 1, LIMIT)
-                return
+                return False
             curve = self.curves[key] = Curve()
         curve.extend(steps, found, self.rows)
+        return True
 
     def observe(self, step: int, at: float) -> None:
         """Note that `step` was the newest one at `at` (Unix time); ignored for a log that has times of its own."""

@@ -73,7 +73,7 @@ class LogIndexes:
                         await self._save(experiment, log)
 
     async def answer(self, experiment: str | None, question: Question) -> bytes:
-        """Return the answer as `IndexedLog.answer` does; without curves where no log is here."""
+        """Return the answer as `IndexedLog.answer` does; without curves where no log is here. Raise `HarvestError`."""
         path = None if experiment is None else self._path(experiment)
         if experiment is None or path is None:
             return IndexedLog().answer(question)

@@ -6,6 +6,8 @@
 import { figure, scaleOf, smoothed, tickLabel } from "./scales.js";
 import uPlot from "./vendor/uPlot.js";
 
+const Plot = /** @type {any} */ (uPlot);
+
 /** @typedef {import("./series.js").Curve} Curve */
 /** @typedef {{low: number, high: number, of: (curve: Curve, index: number) => number | null}} Axis */
 /**
@@ -157,7 +159,7 @@ export class Strip {
         setSelect: [(/** @type {any} */ chart) => this._selected(chart)],
       },
     };
-    this.chart = new uPlot(options, data, this.plot);
+    this.chart = new Plot(options, data, this.plot);
     this.plot.classList.add("live");
   }
 
