@@ -104,9 +104,10 @@ class Alarms:
                 self._known[subject] = Episode(before.number, before.created, now)
 
     async def _record(self, found: Sequence[Notification]) -> None:
-        settings = self._context.settings.notify
-        ids = [receiver.id for receiver in receivers_of(settings)]
-        await self._spool.add(found, dict.fromkeys(settings.events, ids))
+        # Those of the running receivers: what was configured meanwhile is adopted next.
+        events = () if self._settings is None else self._settings.events
+        ids = tuple(receiver.id for receiver in self._running)
+        await self._spool.add(found, dict.fromkeys(events, ids))
         for each in found:
             subject = each.event, each.subject
             before = self._known.get(subject)
