@@ -13,11 +13,16 @@ from typing import Any
 import httpx
 import pytest
 
+from harvestd.catalogue import queries
 from harvestd.demo.content import RunSpec
 from harvestd.demo.eval_content import EvalSpec, metrics_row
 from harvestd.demo.writers import RunWriter, base_evals, evals_of_run
+from harvestd.documents.experiments import ExperimentReader
 from harvestd.errors import ExitCode
+from harvestd.report.results import ResultsReader
+from harvestd.report.small_files import Evals
 from harvestd.settings import load
+from harvestd.store.root import DataRoot
 from harvestd.store.sockets import short_path, socket_path
 from support.command import Ended, harvestd_command, on_terminal
 from support.house import Workstation
@@ -227,6 +232,24 @@ async def test_results_have_one_form_over_http_and_as_json(workstation: Workstat
 def steady(document: dict[str, Any]) -> list[dict[str, object]]:
     """Return the experiments without what changes from one second to the next."""
     return [{key: value for key, value in each.items() if key != "state_since"} for each in document["experiments"]]
+
+
+async def test_an_unchanged_experiment_is_not_read_again(filled: Workstation) -> None:
+    """A repeated question opens no file; what could not be read is no result that is kept."""
+    settings = load(filled.config, env={})
+    with DataRoot.open(settings.data_root, create=False) as root, queries.questions(filled.state) as connection:
+        reader = ExperimentReader(root, ResultsReader(Evals()))
+        before = reader.views(connection)
+        for path in filled.data.glob("*/*/**/metrics.csv"):
+            path.rename(path.with_name("away"))
+        assert reader.views(connection) == before
+        other = ExperimentReader(root, ResultsReader(Evals()))
+        fresh = other.views(connection)
+        assert [view.results.is_whole for view in fresh] == [False] * 3
+        assert [view.results.lines for view in fresh] == [()] * 3
+        for path in filled.data.glob("*/*/**/away"):
+            path.rename(path.with_name("metrics.csv"))
+        assert other.views(connection) == before
 
 
 async def test_hostile_files_are_bounded_and_only_shown(workstation: Workstation) -> None:

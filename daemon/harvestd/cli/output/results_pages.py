@@ -22,6 +22,8 @@ from harvestd.telemetry.sanitize import escaped
 
 _ROOMY: Final = 132
 """Columns of a terminal from which on the whole table fits."""
+_WIDE: Final = 160
+"""Columns from which on the settings fit beside it, which are in the table where they are not the same for all."""
 _WORD_STYLES: Final = {Word.BETTER: "green", Word.WORSE: "red", Word.WITHIN_ERROR: "dim"}
 _UNKNOWN: Final = Styled(units.NOTHING, "dim")
 
@@ -57,7 +59,8 @@ def write_experiments(page: Page, views: Sequence[ExperimentView]) -> None:
     settings = [str(view.results.main.setting) if view.results.main else "" for view in views]
     different = len({each for each in settings if each}) > 1
     columns = [_EXPERIMENTS[place].column for place in places]
-    if different:
+    beside = different and (page.width is None or page.width >= _WIDE)
+    if beside:
         columns.append(Column("EVALUATED ON", wide=True))
     if page.width is None:
         columns.append(Column("DIRECTORY", wide=True))
@@ -65,7 +68,7 @@ def write_experiments(page: Page, views: Sequence[ExperimentView]) -> None:
     for view, setting in zip(views, settings, strict=True):
         cells = _experiment(view)
         row = [cells[place] for place in places]
-        if different:
+        if beside:
             row.append(setting or _UNKNOWN)
         if page.width is None:
             row.append(view.experiment.directory)

@@ -1,7 +1,8 @@
 """Updates the reports of changed experiments within a minute, at little cost; at the end of a pass, all of them.
 
-One experiment at a time. Drawing takes at most a tenth of the time, so that many running experiments can share a small
-machine with other work. Each failure is logged once per reason, and stops nothing.
+The index of all experiments follows them. One experiment at a time. Drawing takes at most a tenth of the time, so that
+many running experiments can share a small machine with other work. Each failure is logged once per reason, and stops
+nothing.
 """
 
 import time
