@@ -23,7 +23,7 @@ from harvestd import __version__
 from harvestd.api.state import Source
 from harvestd.convention.structs import Immutable
 from harvestd.errors import HarvestError
-from harvestd.page import compare, events, fleet, host, words
+from harvestd.page import compare, events, experiments, fleet, host, words
 from harvestd.page.assets import Assets
 from harvestd.page.guard import LOGIN, Guard, is_from_here
 from harvestd.page.live import Changes, ChangeStream, Renderings
@@ -50,10 +50,15 @@ VIEWS: Final = {
     "/": View("fleet.html", fleet.values, "fleet"),
     "/hosts/{name}": View("host.html", host.values, "fleet"),
     "/runs/{id}": View("run.html", view.values, "fleet"),
-    "/compare": View("compare.html", compare.values, "fleet"),
+    "/experiments": View("experiments.html", experiments.values, "experiments"),
+    "/compare": View("compare.html", compare.values, "experiments"),
     "/events": View("events.html", events.values, "events"),
 }
-SECTIONS: Final = (("fleet", "/", "Fleet"), ("events", "/events", "Events"))
+SECTIONS: Final = (
+    ("fleet", "/", "Fleet"),
+    ("experiments", "/experiments", "Experiments"),
+    ("events", "/events", "Events"),
+)
 """The bar: the section's name, its URL and its text."""
 _PART: Final = "x-harvestd-part"
 _LONGEST_URL: Final = 2_000
