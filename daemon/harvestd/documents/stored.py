@@ -4,7 +4,6 @@
 thread. They raise `HarvestError` as opening the catalogue does.
 """
 
-import difflib
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -163,6 +162,8 @@ def find(connection: Connection, name: str) -> Found:
             exit_code=ExitCode.UNKNOWN_NAME,
         )
     known = [experiment.directory for experiment in experiments.values()] + [run.name for run in runs]
+    import difflib  # noqa: PLC0415  (for an unknown name alone)
+
     close = difflib.get_close_matches(wanted, known, n=1)
     raise Fatal(
         f"no experiment and no run is called {wanted}",

@@ -265,8 +265,8 @@ def _figures(comparison: Comparison, place: int) -> Iterator[list[object]]:
         for each in (line.base, line.best, line.last) if line else ():
             rate = each.rate if each else None
             cells += [_text(each.step), rate.value, rate.error, rate.n] if each and rate else [None] * 4
-        told = found and (found.step, found.value, found.error, found.n, found.paired, found.word)
-        cells += told or [None] * 6
+        compared = found and (found.step, found.value, found.error, found.n, found.paired, found.word)
+        cells += compared or [None] * 6
         yield cells
     if not tables:
         yield [None] * (len(_CSV) - 4)
