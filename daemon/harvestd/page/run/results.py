@@ -72,6 +72,12 @@ class Shown(Immutable):
     """How many evals are in other groups, or not shown."""
     newest: tuple[str, str, str] | None
     """Value, error and step of the newest pass rate."""
+    behind: str
+    """The path of the pass rates of the run before, with equal settings."""
+    behind_points: tuple[tuple[int, str, str], ...]
+    """Their steps, and where they are, in percent."""
+    compared: float | None
+    """How much higher the newest pass rate is than that of the run before at the same step."""
 
 
 async def read(source: Source, run: RunRecord, known: Known) -> list[Eval]:
@@ -84,8 +90,11 @@ def _read(evals: Evals, root: DataRoot, known: Known, last: int | None) -> list[
     return list(evals.of(root, known.files, evals.configurations.of(root, known), last).evals)
 
 
-def shown(evals: Sequence[Eval], files: Sequence[FileRecord], last: int) -> Shown | None:
-    """Return what is shown of evals, on an axis of steps that ends at `last`; None where there are none."""
+def shown(evals: Sequence[Eval], before: Sequence[Eval], files: Sequence[FileRecord], last: int) -> Shown | None:
+    """Return what is shown of evals, on an axis of steps that ends at `last`; None where there are none.
+
+    `before`: the evals of the run before.
+    """
     lines = lines_of(evals).lines
     if not lines:
         return None
@@ -95,7 +104,15 @@ def shown(evals: Sequence[Eval], files: Sequence[FileRecord], last: int) -> Show
         *_range([mean for each in line.evals for mean in _means(each, columns) if mean is not None]), lines=4
     )
     curves = [curve for name in columns if (curve := _curve(line, name, scale, last, is_first=name == columns[0]))]
+    earlier = [
+        (each.at, each.rate.value)
+        for other in lines_of(before).lines
+        if other.setting == line.setting
+        for each in other.evals
+        if each.at is not None and each.at <= last and each.rate is not None
+    ]
     newest = line.evals[-1]
+    then = None if newest.at is None else dict(earlier).get(newest.at)
     rate = _means(newest, columns[:1])[0]
     return Shown(
         setting=words.told(line.setting, 120),
@@ -107,6 +124,13 @@ def shown(evals: Sequence[Eval], files: Sequence[FileRecord], last: int) -> Show
         rows=tuple(_row(each, columns, files) for each in reversed(line.evals[-_MOST_ROWS:])),
         more=len(evals) - len(line.evals),
         newest=None if rate is None else (f"{rate.value:.3f}", f"{rate.error:.3f}", _step(newest)),
+        behind=plots.line(
+            [at / max(1, last) for at, _ in earlier], [scale.share(value) for _, value in earlier], HEIGHT
+        ),
+        behind_points=tuple(
+            (at, plots.percent(at / max(1, last)), plots.percent(1 - scale.share(value))) for at, value in earlier
+        ),
+        compared=None if rate is None or then is None or newest.is_base else rate.value - then,
     )
 
 

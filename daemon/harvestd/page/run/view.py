@@ -83,7 +83,10 @@ async def values(source: Source, request: Request) -> dict[str, object]:
     step, total = steps(run)
     # Thousands of points become text: in a thread, so that the event loop goes on.
     curves = await anyio.to_thread.run_sync(strips.curves, series, behind, total)
-    evals = results.shown(await results.read(source, run, known), known.files, curves.last) if known else None
+    known_before = None if before is None else await _known(source, before)
+    evals_before = [] if before is None or not known_before else await results.read(source, before, known_before)
+    evals_here = await results.read(source, run, known) if known else []
+    evals = results.shown(evals_here, evals_before, known.files, curves.last) if known else None
     settings = await anyio.to_thread.run_sync(_settings, source.root, known) if known else []
     host = next((each for each in context.fleet.present.values() if run.is_of(each.name, each.identity)), None)
     name = words.told(run.name, 120)
@@ -101,7 +104,7 @@ async def values(source: Source, request: Request) -> dict[str, object]:
         "host": words.told(run.host, 120),
         "host_url": f"/hosts/{quote(run.host, safe='')}" if host else "",
         "hardware": words.told(known.experiment.name.hardware.value, 60) if known else "",
-        "figures": list(_figures(run, source, status, host, evals)),
+        "figures": list(_figures(run, source, status, host, evals, "" if before is None else _day(before))),
         "verdict": _verdict(source, host),
         "before": "" if before is None else _day(before),
         "before_id": "" if before is None else before.id,
@@ -144,7 +147,7 @@ def _began(run: RunRecord) -> float | None:
 
 
 def _figures(
-    run: RunRecord, source: Source, status: CurrentStatus, host: Host | None, evals: results.Shown | None
+    run: RunRecord, source: Source, status: CurrentStatus, host: Host | None, evals: results.Shown | None, before: str
 ) -> Iterator[Figure]:
     step, total = steps(run)
     began, now = _began(run), time.time()
@@ -165,7 +168,8 @@ def _figures(
         yield Figure("State", STATUS[status.status][1], "", f"since {words.clock(status.since)}")
     if evals is not None and evals.newest is not None:
         rate, error, at = evals.newest
-        yield Figure(f"{words.headed(evals.columns[0])} at step {at}", rate, f"\u00b1 {error}", f"n = {evals.n}")
+        about = f"n = {evals.n}" if evals.compared is None else _compared(evals.compared, before)
+        yield Figure(f"{words.headed(evals.columns[0])} at step {at}", rate, f"\u00b1 {error}", about)
     if host is not None and host.cents_per_hour and began and end and end > began and end - began < 90 * 24 * _HOUR:
         spent = int(host.cents_per_hour * (end - began) / _HOUR)
         price = f"{words.money(host.cents_per_hour)}{words.SPACE}$/h"
@@ -175,6 +179,14 @@ def _figures(
         judged = source.context.states.of(host.identity).verdict
         risk = verdicts.at_risk(judged, tally, is_training=not status.is_over, is_ending=host.ending is not None)
         yield Figure(f"If {words.told(host.name, 40)} died now", risk.amount, "", risk.what)
+
+
+def _compared(difference: float, before: str) -> str:
+    """Return how a pass rate compares with that of the run before."""
+    if round(difference, 3) == 0:
+        return f"as {before} at this step"
+    sign, word = ("\u25b2", "over") if difference > 0 else ("\u25bc", "below")
+    return f"{sign} {abs(difference):.3f} {word} {before} at this step"
 
 
 def _verdict(source: Source, host: Host | None) -> verdicts.Shown | None:
