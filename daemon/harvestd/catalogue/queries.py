@@ -170,15 +170,30 @@ def holding_from(connection: Connection, host: str) -> Holding:
 
 def left_out_from(connection: Connection, host: str) -> list[LeftOutSum]:
     """Return what is left out of a host by reason, the largest first."""
+    return _left_out_by_reason(connection, schema.left_out.c.host == host)
+
+
+def left_out_by_reason(connection: Connection, experiment: str) -> list[LeftOutSum]:
+    """Return what is left out of an experiment by reason, the largest first."""
+    return _left_out_by_reason(connection, schema.left_out.c.experiment_id == experiment)
+
+
+def _left_out_by_reason(connection: Connection, which: ColumnElement[bool]) -> list[LeftOutSum]:
     table = schema.left_out.c
     total = func.count().filter(table.size.is_(None))
     columns = (table.reason, func.sum(table.entries), func.sum(table.size), func.min(table.place))
-    statement = select(*columns, func.count(table.gone_at), total).where(table.host == host).group_by(table.reason)
+    statement = select(*columns, func.count(table.gone_at), total).where(which).group_by(table.reason)
     found = [
         LeftOutSum(reason, entries, None if unknown else size, place, gone)
         for reason, entries, size, place, gone, unknown in connection.execute(statement)
     ]
     return sorted(found, key=lambda each: -(each.size or 0))
+
+
+def first_files(connection: Connection, experiment: str, most: int) -> list[FileRecord]:
+    """Return the first `most` files of an experiment by local path."""
+    wanted = rows.files().where(schema.files.c.experiment_id == experiment).order_by(schema.files.c.path).limit(most)
+    return [rows.file_of(row) for row in connection.execute(wanted)]
 
 
 def files_of(connection: Connection, experiment: str | None) -> list[FileRecord]:

@@ -7,6 +7,7 @@ script replaces with that what it shows.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -23,8 +24,9 @@ from harvestd import __version__
 from harvestd.api.state import Source
 from harvestd.convention.structs import Immutable
 from harvestd.errors import HarvestError
-from harvestd.page import compare, events, experiments, fleet, host, words
+from harvestd.page import compare, events, fleet, host, words
 from harvestd.page.assets import Assets
+from harvestd.page.experiments import one, table
 from harvestd.page.guard import LOGIN, Guard, is_from_here
 from harvestd.page.live import Changes, ChangeStream, Renderings
 from harvestd.page.run import view
@@ -44,13 +46,16 @@ class View(Immutable):
     """Returns the template's values; raises `HTTPException` (404) where there is no such thing."""
     section: str
     """The entry of the bar that it belongs to."""
+    is_long: bool = False
+    """Whether it may have hundreds of rows: then its template is filled in a thread, to keep the event loop free."""
 
 
 VIEWS: Final = {
     "/": View("fleet.html", fleet.values, "fleet"),
     "/hosts/{name}": View("host.html", host.values, "fleet"),
     "/runs/{id}": View("run.html", view.values, "fleet"),
-    "/experiments": View("experiments.html", experiments.values, "experiments"),
+    "/experiments": View("experiments.html", table.values, "experiments", is_long=True),
+    "/experiments/{id}": View("experiment.html", one.values, "experiments", is_long=True),
     "/compare": View("compare.html", compare.values, "experiments"),
     "/events": View("events.html", events.values, "events"),
 }
@@ -86,6 +91,7 @@ class Site:
                 Route(LOGIN, self._log_in, methods=["POST"]),
                 Route("/changes", self._stream, methods=["GET"]),
                 Route("/static/{version}/{name:path}", self._assets.answer, methods=["GET"]),
+                Route("/experiments/{id}/pictures/{name}", partial(one.picture, source), methods=["GET"]),
                 *(Route(path, self._shown(view), methods=["GET"]) for path, view in VIEWS.items()),
                 *(Route(path, _done(action), methods=["POST"]) for path, action in actions.items()),
             ],
@@ -118,7 +124,8 @@ class Site:
                     values = await view.values(self._source, request)
                 except HarvestError as error:  # the disk or the catalogue fails, which events report too
                     raise HTTPException(503, words.told(error)) from error
-                return self._render(view.template, values, section=view.section, url=url, is_part=is_part)
+                fill = partial(self._render, view.template, values, section=view.section, url=url, is_part=is_part)
+                return await anyio.to_thread.run_sync(fill) if view.is_long else fill()
 
             if not is_part:
                 return HTMLResponse(await render())

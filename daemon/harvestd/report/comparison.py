@@ -152,6 +152,16 @@ def different_keys(configurations: Sequence[Mapping[str, Value] | None]) -> list
     ]
 
 
+def same_keys(configurations: Sequence[Mapping[str, Value] | None]) -> list[tuple[str, Value]]:
+    """Return the keys that have one value in all known configurations, with it, sorted."""
+    first, *others = [each for each in configurations if each is not None] or [{}]
+    return [
+        (key, value)
+        for key, value in sorted(first.items())
+        if all(key in each and _compared(each[key]) == _compared(value) for each in others)
+    ]
+
+
 def _compared(value: Value) -> tuple[bool, Value]:
     """Return a key for comparing: 64 and 64.0 are equal, 1 and true are not."""
     return isinstance(value, bool), value

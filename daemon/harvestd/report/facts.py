@@ -71,7 +71,7 @@ def gather(root: DataRoot, known: Known, scripts: tuple[str, ...], reader: Evals
         evals=reader.of(root, known.files, configured, last_step),
         training=training,
         logged_at=log.version.mtime_ns if log else None,
-        pictures=_pictures(root, known.directory),
+        pictures=pictures_in(root, known.directory),
         scripts=scripts,
     )
 
@@ -91,7 +91,8 @@ def training_of(root: DataRoot, log: LocalPath) -> TrainingFigures | None:
         return None
 
 
-def _pictures(root: DataRoot, directory: LocalPath) -> tuple[str, ...]:
+def pictures_in(root: DataRoot, directory: LocalPath) -> tuple[str, ...]:
+    """Return the names of the pictures in an experiment's `analysis/`."""
     try:
         names = root.listing(directory / ANALYSIS)
     except (FileNotFoundError, Conflict, Refused, RejectedPath):

@@ -42,7 +42,7 @@ function show(text) {
       beforeNodeMorphed: (/** @type {Node} */ old) => !(old instanceof Element && old.hasAttribute("data-keep")),
       beforeNodeRemoved: (/** @type {Node} */ old) => !(old instanceof Element && old.hasAttribute("data-keep")),
       beforeAttributeUpdated: (/** @type {string} */ name, /** @type {Element} */ node) =>
-        !(name === "open" && node.tagName === "DETAILS") && !(name === "class" && node.classList.contains("copied")),
+        !(name === "open" && node.tagName === "DETAILS") && name !== "checked" && !(name === "class" && node.classList.contains("copied")),
     },
   });
   say(before);

@@ -1,0 +1,1 @@
+"""The views of experiments: the table of all, one experiment, and several compared."""
