@@ -257,7 +257,7 @@ async def test_hostile_files_are_bounded_and_only_shown(workstation: Workstation
     root = workstation.add_box().root
     fill(root)
     with RunWriter(root, SECOND).directory.joinpath("config.yaml").open("a") as config:
-        config.write('note: "\\e[2J<b>"\nsum: "=1+1"\nwandb_api_key: 0123456789abcdef\n')
+        config.write('note: "\\e[2J<b>"\nsum: "=1+1"\nless: "-1+1"\nrate: -0.5\nwandb_api_key: 0123456789abcdef\n')
     evals = evals_of_run(root, EvalSpec(THIRD, questions=1))
     evals.write_config()
     (evals.begin(2) / "metrics.csv").write_bytes(b"q_idx,pass_rate\n" + b"0,1\n" * 2_500_000)
@@ -272,7 +272,8 @@ async def test_hostile_files_are_bounded_and_only_shown(workstation: Workstation
     shown = command(workstation, "compare", *names).out
     assert "\\x1b[2J<b>" in shown
     assert "\x1b" not in shown
-    assert "'=1+1" in command(workstation, "compare", *names, "--csv").out
+    rows = list(csv.DictReader(io.StringIO(command(workstation, "compare", *names, "--csv").out)))
+    assert [rows[1][f"config.{key}"] for key in ("sum", "less", "rate")] == ["'=1+1", "'-1+1", "-0.5"]
     workstation.settings()
     with workstation.program():
         await until(lambda: evaluated(workstation, 11), LONG)

@@ -12,6 +12,7 @@ from typing import Final
 from harvestd.cli.output import units
 from harvestd.cli.output.hosts_runs import cell_of
 from harvestd.cli.output.page import Cell, Column, Page, Row, Styled
+from harvestd.convention.log_rows import number
 from harvestd.convention.structs import Immutable
 from harvestd.documents.comparison import Compared, Comparison, Table
 from harvestd.documents.experiments import ExperimentView
@@ -275,5 +276,4 @@ def _figures(comparison: Comparison, place: int) -> Iterator[list[object]]:
 def _text(text: str) -> str:
     """Return a text of a host as a cell that no spreadsheet takes for a formula."""
     shown = escaped(text)
-    is_number = shown.lstrip("+-")[:1].isdigit()
-    return f"'{shown}" if shown.startswith(_FORMULA) and not is_number else shown
+    return f"'{shown}" if shown.startswith(_FORMULA) and number(shown) is None else shown
