@@ -29,6 +29,8 @@ _SPIKE_AT = 0.543
 _BETWEEN = 0.002
 """Seconds between two requests that show when the event loop is held."""
 _APPENDED = 30
+_IDLE = 5.0
+"""Seconds in which an idle daemon is asked, for comparison: a busy machine delays any answer."""
 _DEADLINE = 600.0
 
 
@@ -65,6 +67,8 @@ def _anew(workstation: ours.Workstation, run: str, work: str) -> Iterator[Row]:
     with ours.Daemon(workstation) as daemon:
         daemon.wait_for("host.polled", 0, _DEADLINE)
         wait_until_quiet(daemon.pid, _DEADLINE)
+        with Requests(workstation.socket, "/healthz", _BETWEEN) as idle:
+            time.sleep(_IDLE)
         began = time.monotonic()
         target = f"/v1/runs/{run}/series?points=1000"
         with (
@@ -75,7 +79,9 @@ def _anew(workstation: ours.Workstation, run: str, work: str) -> Iterator[Row]:
                 _pass(began, daemon)
         took = time.monotonic() - began
     held = Series("harvestd", tuple(1000 * each for each in asked.answered()), unit="ms")
-    yield worst(f"{work} is indexed anew in {took:.0f} s: /healthz", held, 0.99, 50, f"p99 of {len(held.values):,}")
+    usual = 1000 * Series("idle", tuple(idle.answered())).percentile(0.99)
+    note = f"p99 of {len(held.values):,}; of an idle daemon {usual:.0f} ms"
+    yield worst(f"{work} is indexed anew in {took:.0f} s: /healthz", held, 0.99, at_most=50, note=note)
     yield worst(f"{work} is indexed anew in {took:.0f} s: /healthz", held, 1.0, note="the worst")
     first = Series("harvestd", tuple(answers.answered()))
     yield worst(f"{work} is indexed anew: answers meanwhile", first, 1.0, 1, f"the worst of {len(first.values)}")

@@ -21,7 +21,7 @@ from harvestd.store.root import DataRoot
 PIECE: Final = 96 * 1024
 """Bytes that are read at once: some milliseconds of work, and more than the longest line that is a row."""
 _REST: Final = 0.001
-"""Seconds between two pieces."""
+"""Seconds between two pieces, at least."""
 LARGEST_DUMP: Final = 32 << 20
 
 
@@ -72,9 +72,12 @@ class IndexedLog:
                 with self._lock:
                     if not _continues(self._index, file, self.length):
                         self._index = _empty()
-                while self._add_piece(file) and time.monotonic() < deadline:
-                    # Threads share one interpreter: without a pause the event loop would wait after each system call.
-                    time.sleep(_REST)
+                began = time.monotonic()
+                while self._add_piece(file) and (now := time.monotonic()) < deadline:
+                    # Threads share one interpreter: without pauses the event loop would wait after each system call.
+                    # On a busy machine a piece takes longer, and so does the pause.
+                    time.sleep(max(_REST, now - began))
+                    began = time.monotonic()
         except (FileNotFoundError, Conflict):
             return
 
