@@ -143,9 +143,10 @@ def _expect_compared(page: Page) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("2 experiments")
     table = page.locator(".compared").first
     expect(table.locator("tbody tr")).to_have_count(2)
-    expect(table.locator("b.letter")).to_have_text(["A", "B"])
+    expect(table.locator(".letter b")).to_have_text(["A", "B"])
     expect(table.locator(".word").last).to_contain_text(re.compile("better|worse|within error"))
     expect(page.locator(".differing")).to_contain_text("gns_probe.window_size")
+    expect(page.get_by_role("heading", name="The same in all")).to_be_visible()
 
 
 def test_the_choice_is_kept(browser: Browser, results: Results) -> None:
@@ -164,7 +165,7 @@ def test_the_choice_is_kept(browser: Browser, results: Results) -> None:
         expect(page.locator(".experiments input:checked")).to_have_count(2)
         go.click()
         _expect_compared(page)
-        page.go_back()
+        page.get_by_role("link", name="Choose others").click()
         expect(page.locator(".experiments input:checked")).to_have_count(2)
         page.locator("#clear").click()
         expect(page.locator(".experiments input:checked")).to_have_count(0)

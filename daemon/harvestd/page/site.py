@@ -24,9 +24,9 @@ from harvestd import __version__
 from harvestd.api.state import Source
 from harvestd.convention.structs import Immutable
 from harvestd.errors import HarvestError
-from harvestd.page import compare, events, fleet, host, words
+from harvestd.page import events, fleet, host, words
 from harvestd.page.assets import Assets
-from harvestd.page.experiments import one, table
+from harvestd.page.experiments import compared, one, table
 from harvestd.page.guard import LOGIN, Guard, is_from_here
 from harvestd.page.live import Changes, ChangeStream, Renderings
 from harvestd.page.run import view
@@ -56,7 +56,7 @@ VIEWS: Final = {
     "/runs/{id}": View("run.html", view.values, "fleet"),
     "/experiments": View("experiments.html", table.values, "experiments", is_long=True),
     "/experiments/{id}": View("experiment.html", one.values, "experiments", is_long=True),
-    "/compare": View("compare.html", compare.values, "experiments"),
+    "/compare": View("compare.html", compared.values, "experiments", is_long=True),
     "/events": View("events.html", events.values, "events"),
 }
 SECTIONS: Final = (
