@@ -7,15 +7,14 @@ from tempfile import TemporaryDirectory
 from typing import Final, Literal
 
 import anyio
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import async_playwright, expect
 
 from browser.conftest import chromium
 from harvestd.demo.serve import opened, served
 from harvestd.demo.story import play
 
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
-VIEWS: Final = {"fleet": "/", "host": "/hosts/gpu-b"}
-_PACE: Final = 12.0
+_PACE: Final = 20.0
 _PATIENCE: Final = 180_000.0
 """Milliseconds until a host of the demo has been idle for two minutes."""
 
@@ -34,16 +33,14 @@ async def take(directory: Path) -> None:
                     address = await opened(config, "--print")
                     await page.goto(address)
                     await expect(page.locator("td.cost").last).to_contain_text("idle 2", timeout=_PATIENCE)
-                    for name, view in VIEWS.items():
-                        await _keep(page, address.partition("/login")[0] + view, directory / f"{name}-{scheme}.png")
+                    await page.screenshot(path=directory / f"fleet-{scheme}.png")
+                    await page.get_by_role("row", name="gpu-a").locator("a.runs").click()
+                    await expect(page.get_by_role("heading", level=1)).to_be_visible()
+                    await expect(page.locator("canvas").first).to_be_visible()
+                    await page.screenshot(path=directory / f"run-{scheme}.png")
                     await context.close()
                 await browser.close()
             tasks.cancel_scope.cancel()
-
-
-async def _keep(page: Page, url: str, path: Path) -> None:
-    await page.goto(url)
-    await page.screenshot(path=path)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ The values are those of `GET /v1/runs/ID/series`. A curve is computed again only
 
 import json
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
@@ -20,6 +21,8 @@ _WIDTH: Final = 100.0
 _HEIGHT: Final = 28.0
 _MARGIN: Final = 3.0
 _MOST_KEPT: Final = 200
+_AGAIN: Final = 10.0
+"""Seconds after which a curve that does not reach its run's newest step is computed again."""
 
 Key = tuple[str, int | None]
 
@@ -38,23 +41,29 @@ class Loss(Immutable):
     label: str
 
 
-_kept: OrderedDict[Key, Loss | None] = OrderedDict()
-"""By experiment and step."""
+_kept: OrderedDict[Key, tuple[Loss | None, float]] = OrderedDict()
+"""By experiment and step: the curve, and until when it counts, in monotonic seconds."""
 
 
 async def loss_of(source: Source, experiment: str | None, step: int | None) -> Loss | None:
     """Return the loss of an experiment's run up to a step; None where its log has none."""
     if experiment is None or step is None or not source.ready.is_set():
         return None
-    key = experiment, step
-    if key not in _kept:
-        answer = await source.logs.answer(experiment, Question(_KEYS, _POINTS, None, with_times=False))
-        curves = json.loads(b"{" + answer + b"}")["curves"]
-        _kept[key] = next((drawn(curves[name]["last"]) for name in _KEYS if name in curves), None)
+    key, now = (experiment, step), time.monotonic()
+    found, until = _kept.get(key, (None, now))
+    if now >= until:
+        answer = json.loads(
+            b"{" + await source.logs.answer(experiment, Question(_KEYS, _POINTS, None, with_times=False)) + b"}"
+        )
+        curves = answer["curves"]
+        found = next((drawn(curves[name]["last"]) for name in _KEYS if name in curves), None)
+        # A step may be known, from a checkpoint, before its line of the log is here.
+        until = math.inf if found is not None and answer["step"] == step else now + _AGAIN
+        _kept[key] = found, until
     _kept.move_to_end(key)
     while len(_kept) > _MOST_KEPT:
         _kept.popitem(last=False)
-    return _kept[key]
+    return found
 
 
 def drawn(values: Sequence[float | None]) -> Loss | None:
