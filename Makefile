@@ -68,7 +68,7 @@ soak: .venv/installed  ## watch what the daemon holds while real boxes come, go 
 	PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES)
 
 screenshots: .venv/installed  ## take the pictures of the page that README shows, from the demo; needs chromium
-	PYTHONPATH=tests $(BIN)/python -m screenshots docs/page
+	PYTHONPATH=tests $(BIN)/python -m screenshots tests/pictures
 
 lint: .venv/installed
 	$(BIN)/ruff check .
