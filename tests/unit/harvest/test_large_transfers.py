@@ -1,8 +1,7 @@
 """Large files that arrive in segments over several lanes: byte by byte what the box has, or not at all."""
 
 import hashlib
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,80 +9,18 @@ import anyio
 import anyio.abc
 import pytest
 
-from harvestd.convention.kinds import Kind
-from harvestd.convention.paths import RemotePath
-from harvestd.convention.scan.model import Source
-from harvestd.convention.scan.snapshot import Tree, TreeKind, Version
+from harvestd.convention.scan.snapshot import Version
 from harvestd.errors import Retry
 from harvestd.harvest.budgets import Bandwidth, MemoryBudget
 from harvestd.harvest.transfer.download import ReadMismatch, RestartDownload, SegmentedDownload
 from harvestd.harvest.transfer.pool import FIRST, BulkConnection, ConnectionPool
-from harvestd.planning.plan import FetchFile
-from harvestd.remote.api import Chunk, Closed, Opened, ReadEvent, ReadRequest
+from harvestd.remote.api import ReadRequest
 from harvestd.store.root import DataRoot
 from harvestd.store.staging import Staged
+from support.far_box import MIB, PIECE, SIZE, FarBox, lanes_to, nothing
 from support.waiting import until
 
 pytestmark = pytest.mark.anyio
-
-MIB = 1024 * 1024
-SIZE = 21 * MIB + 5
-PIECE = 256 * 1024
-Moment = Callable[[ReadRequest, int], Awaitable[None]]
-"""Called before each piece of an answer, with how much of it was sent."""
-
-
-class FarBox:
-    """A box with one file, far away; each line to it has a reader of its own."""
-
-    hashes_there = True
-
-    def __init__(self, size: int = SIZE) -> None:
-        self.content = bytearray(os.urandom(MIB) * (size // MIB + 1))[:size]
-        self.file = _file(Version(size, 1, 1, 1))
-        self.version = self.file.source.version
-        self.asked: list[ReadRequest] = []
-        self.lines = 0
-        self.moment: Moment = _nothing
-        self.garbled = -1
-        """Where a segment begins whose bytes are lost on the way."""
-
-    @asynccontextmanager
-    async def opening(self, _window: int) -> AsyncIterator[BulkConnection]:
-        """Open one more line."""
-        self.lines += 1
-        yield BulkConnection(self, anyio.sleep_forever)
-
-    @asynccontextmanager
-    async def reading(self, requests: Sequence[ReadRequest]) -> AsyncIterator[AsyncIterator[ReadEvent]]:
-        """Answer as a box does."""
-        yield self._answers(requests)
-
-    async def _answers(self, requests: Sequence[ReadRequest]) -> AsyncIterator[ReadEvent]:
-        for request in requests:
-            self.asked.append(request)
-            verified = None
-            if request.verify_from is not None:
-                verified = hashlib.sha256(self.content[request.verify_from : request.offset]).hexdigest()
-            yield Opened(request, self.version, verified)
-            end = len(self.content) if request.length is None else request.offset + request.length
-            digest = hashlib.sha256()
-            for at in range(request.offset, end, PIECE):
-                await self.moment(request, at - request.offset)
-                piece = bytes(self.content[at : min(end, at + PIECE)])
-                digest.update(piece)
-                yield Chunk(bytes(len(piece)) if request.offset == self.garbled else piece)
-            yield Closed(request, self.version, digest.hexdigest())
-
-
-async def _nothing(_request: ReadRequest, _sent: int) -> None:
-    await anyio.lowlevel.checkpoint()
-
-
-def _file(version: Version) -> FetchFile:
-    path = RemotePath(("run", "training_state", "step_final", "optimizer.pt"))
-    source = Source(Tree("/root", "training_runs", TreeKind.TRAINING), path, version)
-    return FetchFile(source, Kind.CHECKPOINT, (), "")
 
 
 @pytest.fixture
@@ -91,14 +28,6 @@ def root(tmp_path: Path) -> Iterator[DataRoot]:
     """Open a fresh data root."""
     with DataRoot.open(tmp_path) as opened:
         yield opened
-
-
-@asynccontextmanager
-async def lanes_to(box: FarBox, round_trip: float = 0.1, memory: int = 256 * MIB) -> AsyncIterator[ConnectionPool]:
-    """Provide up to four lanes to a box at some distance."""
-    async with anyio.create_task_group() as tasks:
-        yield ConnectionPool(4, MemoryBudget(memory), box.opening, tasks, round_trip)
-        tasks.cancel_scope.cancel()
 
 
 def arriving(box: FarBox, staged: Staged, lanes: ConnectionPool) -> SegmentedDownload:
@@ -207,7 +136,7 @@ async def test_last_lane_that_is_lost_ends_it_with_the_prefix_kept(root: DataRoo
                 await arriving(box, staged, lanes).run()
             assert 0 < staged.size <= 2 * FIRST
             assert staged.read(0, staged.size) == bytes(box.content[: staged.size])
-            box.moment, box.asked = _nothing, []
+            box.moment, box.asked = nothing, []
             again = arriving(box, staged, lanes)
             kept = staged.size
             assert await again.prove()

@@ -102,7 +102,7 @@ def _stuck(_file: FetchFile, error: Stuck) -> None:
 JOURNAL = 64 * 1024 * 1024
 JOURNAL_EVERY = 2.0
 """Bytes, or seconds, after which a transfer is synced and journalled: the most that a crash may cost."""
-_LAST_MESSAGES = 2.0
+LAST_MESSAGES = 2.0
 """Seconds for syncing a partial file when the process ends."""
 
 
@@ -130,7 +130,8 @@ class ResumeJournal:
         name = self._name(file.source.place, file.source.version)
         synced = await self._synced(file, name)
         staged = await anyio.to_thread.run_sync(self._resumed, name, synced)
-        journal = _Journal(self._context.catalogue, Transfer(name, self._storage, file.source.place, staged.size))
+        known = Transfer(name, self._storage, file.source.place, staged.size)
+        journal = _Journal(self._context.catalogue, known, may_be_recorded=synced > 0)
         whole = False
         try:
             arriving = SegmentedDownload(file, staged, lanes, self._context.budgets.bandwidth, on_received)
@@ -140,9 +141,8 @@ class ResumeJournal:
             else:
                 is_good = await arriving.prove()
             if not is_good:
-                staged.discard()
+                await journal.start_over(staged)
                 staged = await anyio.to_thread.run_sync(self._root.stage, name)
-                journal.last = replace(journal.last, synced=0)
                 arriving = SegmentedDownload(file, staged, lanes, self._context.budgets.bandwidth, on_received)
             self._context.monitor.resumed(self._host.name, staged.size)
             with unwrapped():
@@ -151,19 +151,22 @@ class ResumeJournal:
                     await arriving.run()
                     tasks.cancel_scope.cancel()
             whole = True
-        except (RestartDownload, DiskFull):
-            # On a full disk the catalogue may need the space that this file takes.
+        except RestartDownload:
+            await journal.start_over(staged)
+            raise
+        except DiskFull:
+            # The catalogue may need the space that this file takes.
             staged.discard()
             raise
         finally:
             try:
-                with anyio.move_on_after(_LAST_MESSAGES, shield=True):
+                with anyio.move_on_after(LAST_MESSAGES, shield=True):
                     await journal.write(staged)
             except HaltedForSafety:
                 staged.discard()
                 raise
             finally:
-                if not whole and journal.last.synced:
+                if not whole and journal.may_be_recorded:
                     staged.close()
                 elif not whole:
                     # A staged file without a journal must not remain.
@@ -171,14 +174,24 @@ class ResumeJournal:
         return staged
 
     async def drop(self, names: Sequence[str]) -> None:
-        """Remove these transfers from staging and from the journal.
+        """Remove these transfers from the journal and from staging.
 
-        Files that were published have left staging: only their journal entries are removed.
+        The journal comes first: if the process ends in between, the next one removes a file without an entry. A full
+        disk may have to be relieved of the files before the journal can be written.
         """
+        if not names:
+            return
+        try:
+            await self._context.catalogue.transfers.drop(names)
+        except DiskFull:
+            await self._discard(names)
+            await self._context.catalogue.transfers.drop(names)
+        else:
+            await self._discard(names)
+
+    async def _discard(self, names: Sequence[str]) -> None:
         for name in names:
             await anyio.to_thread.run_sync(self._root.staging.discard, name)
-        if names:
-            await self._context.catalogue.transfers.drop(names)
 
     async def drop_files(self, files: Sequence[FetchFile]) -> None:
         """Drop the transfers of these files."""
@@ -275,10 +288,12 @@ def _brings(transfer: Transfer, version: Version) -> bool:
 class _Journal:
     """Records the progress of one transfer."""
 
-    def __init__(self, catalogue: "Catalogue", last: Transfer) -> None:
+    def __init__(self, catalogue: "Catalogue", last: Transfer, *, may_be_recorded: bool) -> None:
         self._catalogue = catalogue
         self.last = last
-        """The last recorded state."""
+        """The last state that is certainly recorded."""
+        self.may_be_recorded = may_be_recorded
+        """Whether the catalogue may have an entry: one whose wait was broken off may be committed all the same."""
 
     async def keep(self, staged: Staged, moved: Broadcast) -> None:
         """Record the progress periodically, in a task of its own, so that a slow disk does not pause the download."""
@@ -294,9 +309,19 @@ class _Journal:
             size = await anyio.to_thread.run_sync(staged.sync_beside)
             here = replace(self.last, synced=size)
             failpoints.reach("transfer.synced")
+            self.may_be_recorded = True
             await self._catalogue.transfers.save(here)
             failpoints.reach("transfer.journalled")
             self.last = here
+
+    async def start_over(self, staged: Staged) -> None:
+        """Delete the entry, then the staged bytes, which are of no use. Raise `DiskFull` and `HaltedForSafety`."""
+        try:
+            if self.may_be_recorded:
+                await self._catalogue.transfers.drop([self.last.name])
+        finally:
+            staged.discard()
+        self.last, self.may_be_recorded = replace(self.last, synced=0), False
 
 
 def _files(snapshot: Snapshot, places: Collection[str]) -> list[tuple[str, Version]]:
