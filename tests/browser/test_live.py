@@ -66,7 +66,7 @@ def test_a_pause_is_shown_at_once(browser: Browser, served: Served) -> None:
 
 
 def test_a_host_that_dies_shows_within_a_poll(browser: Browser, served: Served) -> None:
-    """Its row, the banner and the title say so, and a screen reader is told."""
+    """Its row, the banner and the title say so, and a screen reader announces it."""
     with watching(browser, served) as watched:
         page = watched.at("/")
         expect(page.get_by_role("row", name="gpu-c")).not_to_contain_text("lost")

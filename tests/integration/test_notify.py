@@ -150,7 +150,7 @@ async def test_no_event_is_lost_whose_daemon_is_killed_at_once(
 async def test_receivers_that_hang_fail_or_are_gone_cost_nobody_else_anything(
     workstation: Workstation, hook: HttpReceiver, tmp_path: Path
 ) -> None:
-    """The webhook gets its alarm, files arrive, and each failing receiver is told once and without its secrets."""
+    """The webhook gets its alarm, files arrive, and each failing receiver is logged once, without its secrets."""
     box = workstation.add_box()
     command = tmp_path / "hang"
     command.write_text("#!/bin/sh\nexec sleep 600\n")
@@ -337,7 +337,7 @@ def test_a_test_message_reaches_each_receiver(tmp_path: Path) -> None:
 
 
 def test_without_receivers_it_says_what_to_set(tmp_path: Path) -> None:
-    """The keys are named; a test that reached nobody is no success."""
+    """The keys are named; a test without a receiver is no success."""
     config = tmp_path / "harvestd.toml"
     config.write_text(f'version = 1\ndata_root = "{tmp_path / "data"}"\n')
     page = harvestd_command("notify", "-c", config)

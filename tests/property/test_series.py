@@ -83,7 +83,7 @@ def test_a_query_is_what_the_whole_list_says(rows: list[Row], limit: int, points
 
 @given(st.one_of(ROWS, RISING), st.one_of(ROWS, RISING), st.integers(1, 12), st.integers(1, 12))
 def test_what_is_new_completes_an_earlier_answer(rows: list[Row], more: list[Row], limit: int, points: int) -> None:
-    """A reader that drops and appends as it is told has what a reader without a cursor gets."""
+    """A reader that drops and appends as the answers require has what a reader without a cursor gets."""
     curve = filled(rows, limit)
     before = curve.query(points)
     filled(more, limit, curve, len(rows))

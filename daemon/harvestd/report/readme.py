@@ -219,7 +219,7 @@ def _rate(each: Eval) -> str:
 
 
 def _legend(lines: list[Line]) -> Iterator[str]:
-    """Explain the columns, and say where one column stands for another."""
+    """Yield the explanation of the columns, and where one column is used in place of another."""
     yield (
         "The pass rate is the share of a question's r answers that are right, averaged over the questions, ± one"
         " standard error; the best step is the one with the highest. pass@k is the share of questions of which one of"

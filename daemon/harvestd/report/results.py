@@ -42,7 +42,7 @@ class Results(Immutable):
 
     @property
     def main(self) -> Line | None:
-        """The line that stands for the experiment: of those with a pass rate the one with the most evals."""
+        """The line that represents the experiment: of those with a pass rate, the one with the most evals."""
         return next((line for line in self.lines if any(each.rate for each in line.evals)), None)
 
 

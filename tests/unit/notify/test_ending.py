@@ -44,7 +44,7 @@ async def test_work_that_hangs_is_ended_after_the_grace() -> None:
 
 
 async def test_what_it_raises_is_raised_as_it_is() -> None:
-    """A full disk is told from a defect by its class."""
+    """A full disk and a defect have different classes."""
 
     async def fail() -> None:
         raise DiskFull("no room")
