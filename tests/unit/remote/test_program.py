@@ -7,11 +7,13 @@ import sys
 from collections import Counter
 from importlib import resources
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from harvestd.remote.probe import protocol
 from harvestd.remote.probe.program import FILES, LATER
+from harvestd.remote.probe.program.requests import tidy
 
 SOURCES = {
     name: resources.files("harvestd.remote.probe.program").joinpath(f"{name}.py").read_text("utf-8")
@@ -163,3 +165,9 @@ def test_security_page_names_every_program_that_is_started() -> None:
     )
     assert {"ls-files", "rev-list"} <= set(asked)
     assert all(f"`{command}`" in page for command in asked)
+
+
+def test_memory_is_freed_while_another_thread_imports_ctypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module is listed before it has its content: the program ended with an error then, and the host was lost."""
+    monkeypatch.setitem(sys.modules, "ctypes", ModuleType("ctypes"))
+    tidy()

@@ -97,7 +97,8 @@ class Queued:
 
 def tidy() -> None:
     """Return free memory to the machine, where the C library supports it: an idle program should be small."""
-    loaded = sys.modules.get("ctypes")
-    trim = None if loaded is None else getattr(loaded.CDLL(None), "malloc_trim", None)
+    # Another thread may be importing ctypes at this moment: then the module is there, and not its content.
+    library = getattr(sys.modules.get("ctypes"), "CDLL", None)
+    trim = None if library is None else getattr(library(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
